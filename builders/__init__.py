@@ -1,0 +1,1 @@
+"""Builders: labelled corpora to a release."""

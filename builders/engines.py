@@ -1,0 +1,151 @@
+"""Run a step over shards: in this process or in a local pool of processes.
+
+A unit of work is a shard: `work(shard)` yields pieces (a table and the rows it rejected), the engine
+streams them into `<output>.part` and renames it. The output's folder is named by a digest of the step's
+settings and inputs, so an existing output is this very work, done: it is kept, which is also the resume.
+"""
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhiling.console import progress
+from zhiling.store import PARQUET, atomic
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that a step could not use, and why."""
+
+    step: str
+    reason: str    # a fixed word for counting: `malformed`, `duplicate`, ...
+    detail: str    # what was found
+    source: str    # file and line
+    corpus: str
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a shard's output: rows that passed and rows that did not."""
+
+    table: pa.Table
+    rejects: Sequence[Reject] = ()
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work: where its output goes and what the step needs to know (picklable)."""
+
+    output: Path
+    job: Any
+
+
+Work = Callable[[Any], Iterable[Piece]]
+
+
+class Engine(Protocol):
+    """Anything that can run `work` over shards and leave the same bytes behind."""
+
+    def map(self, work: Work, shards: Sequence[Shard], label: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """`workers` processes on this machine; one worker runs in this process."""
+
+    workers: int = 1
+
+    def map(self, work: Work, shards: Sequence[Shard], label: str) -> None:
+        """Run `work` on every shard whose output is not there yet."""
+        todo = [s for s in shards if not s.output.exists()]
+        with progress(label, len(shards)) as bar:
+            bar(len(shards) - len(todo))
+            if self.workers == 1 or len(todo) < 2:
+                for shard in todo:
+                    run_shard(work, shard)
+                    bar()
+                return
+            # spawn: pyarrow's threads do not survive a fork
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(min(self.workers, len(todo)), context, initializer=_ignore_interrupt)
+            try:
+                for done in as_completed([pool.submit(run_shard, work, s) for s in todo]):
+                    done.result()
+                    bar()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C reaches the whole process group; the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def rejects_path(output: Path) -> Path:
+    """Where the rejects of the shard at `output` stand."""
+    return output.with_suffix(".rejects.jsonl")
+
+
+def run_shard(work: Work, shard: Shard) -> None:
+    """Do one shard's work; its output appears last, so that what exists is complete."""
+    rejects_file = rejects_path(shard.output)
+    with atomic(shard.output) as part:
+        with atomic(rejects_file) as rejects_part, rejects_part.open("w", encoding="utf-8") as out:
+            for reject in _write_pieces(work(shard.job), part):
+                out.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+
+
+def _write_pieces(pieces: Iterable[Piece], part: Path) -> Iterator[Reject]:
+    """Write each piece's table as one row group; yield the rejects."""
+    writer: pq.ParquetWriter | None = None
+    try:
+        for piece in pieces:
+            if writer is None:
+                writer = pq.ParquetWriter(part, piece.table.schema, **PARQUET)
+            if len(piece.table):
+                writer.write_table(piece.table, row_group_size=max(1, len(piece.table)))
+            yield from piece.rejects
+        if writer is None:
+            raise ValueError("a step must yield at least one (possibly empty) table")
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def read_rejects(outputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The rejects of finished shards, in shard order."""
+    for output in outputs:
+        with rejects_path(output).open(encoding="utf-8") as f:
+            for line in f:
+                yield json.loads(line)
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Part `index` of a Parquet file: what the next step reads as its unit."""
+
+    path: Path
+    index: int
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """The rows of this part."""
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(self.index, columns=columns)
+
+
+def row_groups(paths: Sequence[Path]) -> list[RowGroup]:
+    """All parts of the given Parquet files, in order."""
+    found = []
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            found += [RowGroup(path, i) for i in range(file.num_row_groups)]
+    return found

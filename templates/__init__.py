@@ -1,0 +1,1 @@
+"""Templates: what a labelled row says to a model."""
