@@ -1,0 +1,160 @@
+"""The file formats: bytes to rows with their source's own column names, and where each row stood."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from zhiling.builders.recipe import Format, HubSource
+from zhiling.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from zhiling.builders.corpus import Unit
+
+MAX_LINE = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A row that could not be read, and why."""
+
+    text: str
+    why: str
+    reason: str = "malformed"
+
+
+Row = tuple[str, dict[str, Any] | Malformed]
+
+
+def read_lines(file: IO[bytes], kind: Format, unit: "Unit") -> Iterator[Row]:
+    """Rows of a JSONL, TSV, CSV or plain text file, or of the stretch of it that `unit` names."""
+    if kind == "csv":
+        yield from _csv(file, unit)
+        return
+    header, line, offset, at = unit.corpus.header, unit.first_line, unit.offset, 0
+    if kind == "tsv" and header is None:
+        first = file.readline()
+        header, at = _decode(first, unit.corpus.encoding).rstrip("\r\n").split("\t"), len(first)
+        if offset == 0:
+            offset, line = at, 2
+    if offset != at:
+        file.seek(offset)
+    end = None if unit.length is None else unit.offset + unit.length
+    while end is None or offset < end:
+        raw = file.readline(MAX_LINE)
+        if not raw:
+            return
+        offset += len(raw)
+        yield from _line(raw, f"{unit.shown}:{line}", kind, header, unit.corpus.encoding)
+        line += raw.endswith(b"\n")
+
+
+def _line(raw: bytes, source: str, kind: Format, header: list[str] | None, encoding: str) -> Iterator[Row]:
+    try:
+        text = _decode(raw, encoding).rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        shown = one_line(raw[:200].decode(encoding, "replace"), 200)
+        yield source, Malformed(shown, f"not {encoding.upper()} (byte {error.start} of the line)")
+        return
+    if not text.strip():
+        yield source, Malformed("", "nothing on the line", "blank")
+    elif kind == "text":
+        yield source, {"line": text}
+    elif kind == "jsonl":
+        yield source, _json(text)
+    else:
+        cells = text.split("\t")
+        assert header is not None
+        if len(cells) != len(header):
+            yield source, Malformed(one_line(text, 200), f"{len(cells)} cells where the header has {len(header)}")
+        else:
+            yield source, dict(zip(header, cells, strict=True))
+
+
+def _json(text: str) -> dict[str, Any] | Malformed:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Malformed(one_line(text, 200), f"not valid JSON ({error})")
+    return row if isinstance(row, dict) else Malformed(one_line(text, 200), f"a {type(row).__name__}, not an object")
+
+
+def _decode(raw: bytes, encoding: str) -> str:
+    return raw.decode(encoding).removeprefix("\ufeff")
+
+
+def _csv(file: IO[bytes], unit: "Unit") -> Iterator[Row]:
+    """CSV with quotes and line breaks in cells; a file in another encoding stops at the row that shows it."""
+    csv.field_size_limit(MAX_LINE)
+    lines = (raw.decode(unit.corpus.encoding, "surrogateescape") for raw in file)
+    reader = csv.reader(_without_mark(lines), strict=True)
+    header = unit.corpus.header
+    while True:
+        start = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield f"{unit.shown}:{start}", Malformed("", f"not valid CSV ({error})")
+            continue
+        if header is None:
+            header = cells
+        elif cells:
+            yield f"{unit.shown}:{start}", _cells(cells, header)
+
+
+def _cells(cells: list[str], header: list[str]) -> dict[str, Any] | Malformed:
+    if len(cells) != len(header):
+        return Malformed(one_line(",".join(cells), 200), f"{len(cells)} cells where the header has {len(header)}")
+    if any("\udc80" <= c <= "\udcff" for cell in cells for c in cell):
+        shown = ",".join(cells).encode("utf-8", "replace").decode()
+        return Malformed(one_line(shown, 200), "bytes that are not in the recipe's encoding")
+    return dict(zip(header, cells, strict=True))
+
+
+def _without_mark(lines: Iterable[str]) -> Iterator[str]:
+    for n, line in enumerate(lines):
+        yield line.removeprefix("\ufeff") if n == 0 else line
+
+
+def read_parquet(path: Path, shown: str) -> Iterator[Row]:
+    """Rows of a Parquet file, a batch at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            row = 0
+            for batch in file.iter_batches(4096):
+                for value in batch.to_pylist():
+                    row += 1
+                    yield f"{shown}:{row}", value
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(shown, f"not a readable Parquet file ({one_line(str(error))})", "mend the file") from None
+
+
+def read_hub(hub: HubSource, shown: str) -> Iterator[Row]:
+    """Rows of a dataset that `datasets.load_dataset` opens, streamed; class labels by their names."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(shown, "the `datasets` library is not installed", "pip install 'zhiling[hub]'") from None
+    try:
+        data = datasets.load_dataset(
+            hub.name, hub.config, split=hub.split, revision=hub.revision, streaming=True
+        )
+    except Exception as error:  # the library raises its own, the Hub client's and plain OS errors
+        raise UserError(shown, f"cannot be opened ({one_line(str(error), 160)})", "check name, config and split") from None
+    names = {
+        column: feature.names
+        for column, feature in (data.features or {}).items()
+        if isinstance(feature, datasets.ClassLabel)
+    }
+    for number, row in enumerate(data, 1):
+        for column, known in names.items():
+            if isinstance(row.get(column), int) and 0 <= row[column] < len(known):
+                row[column] = known[row[column]]
+        yield f"{shown}:{hub.split}:{number}", row

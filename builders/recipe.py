@@ -1,0 +1,173 @@
+"""A recipe: what to build, as a person writes it in YAML.
+
+The sections `train`, `eval` and `leaderboard` belong to later rooms: they are kept as written and checked there.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from zhiling.errors import UserError
+from zhiling.settings import Document, Settings, parse, read_yaml
+from zhiling.templates.pack import Pack, load_pack
+
+Format = Literal["jsonl", "csv", "tsv", "parquet", "text"]
+
+
+class SourceFile(Settings):
+    """One file of a corpus."""
+
+    path: str = Field(description="a file, relative to the recipe; `package:NAME/FILE` inside an installed package")
+    format: Format | None = Field(None, description="by the file's ending where absent")
+    set: dict[str, str] = Field({}, description="columns that have one value in the whole file")
+
+
+class HubSource(Settings):
+    """A dataset that `datasets.load_dataset` can open: a Hub name or a local folder."""
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+
+
+class CorpusSettings(Settings):
+    """A labelled corpus: where its rows are and what its columns mean to its pack."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
+    pack: str
+    templates: list[str] | None = Field(None, description="all of the pack's where absent")
+    files: list[SourceFile] = []
+    hub: HubSource | None = None
+    columns: dict[str, str] = Field({}, description="pack column -> column of the source")
+    labels: dict[str, str] = Field({}, description="value in the source -> label of the pack")
+    header: list[str] | None = Field(None, description="column names of CSV or TSV files that have no header line")
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    unknown_labels: Literal["stop", "reject"] = "stop"
+    revision: str = Field("unversioned", description="which state of the corpus this is")
+    license: str
+    url: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.files) == (self.hub is not None):
+            raise ValueError("give either `files` or `hub`")
+        return self
+
+
+class SplitShares(Settings):
+    """Share of the groups on each side; together 1."""
+
+    train: float = Field(0.8, gt=0, le=1)
+    validation: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"shares add up to {total:g}; make them 1")
+        return self
+
+
+class RenderSettings(Settings):
+    """How many renderings of a row, and with how many exemplars before it."""
+
+    templates_per_row: int = Field(2, ge=1, description="renderings of each train row, templates by keyed draw")
+    shots: dict[int, float] = Field({0: 1.0}, description="exemplars before a row -> share of train renderings")
+    exemplar_characters: int = Field(200, ge=1, description="rows with longer texts are no exemplars")
+    exemplar_pool: int = Field(512, ge=1, description="train rows per label that exemplars are drawn from")
+
+    @field_validator("shots")
+    @classmethod
+    def _shares(cls, shots: dict[int, float]) -> dict[int, float]:
+        if not shots or min(shots) < 0 or min(shots.values()) < 0 or max(shots.values()) <= 0:
+            raise ValueError("give shots >= 0 with shares >= 0, at least one above 0")
+        return shots
+
+
+class PublishSettings(Settings):
+    """Where a finished release goes."""
+
+    to: str
+
+
+class Recipe(Settings):
+    """All of a recipe."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    title: str
+    summary: str
+    seed: int = 0
+    authors: list[str] = ["zhiling contributors"]
+    corpora: list[CorpusSettings] = Field(min_length=1)
+    split: SplitShares = SplitShares()
+    render: RenderSettings = RenderSettings()
+    publish: PublishSettings | None = None
+    train: dict[str, Any] | None = None
+    eval: dict[str, Any] | None = None
+    leaderboard: dict[str, Any] | None = None
+
+    @field_validator("corpora")
+    @classmethod
+    def _distinct(cls, corpora: list[CorpusSettings]) -> list[CorpusSettings]:
+        names = [c.name for c in corpora]
+        if len(set(names)) != len(names):
+            raise ValueError("two corpora have the same name; rename one")
+        return corpora
+
+
+def read_recipe(path: Path) -> tuple[Recipe, Document]:
+    """Read and check a recipe; also its document, for line numbers in later complaints."""
+    document = read_yaml(path)
+    return parse(Recipe, document), document
+
+
+def recipe_packs(recipe: Recipe, document: Document) -> dict[str, Pack]:
+    """The packs that a recipe's corpora name, read and checked; templates and columns checked against them."""
+    packs: dict[str, Pack] = {}
+    for i, corpus in enumerate(recipe.corpora):
+        try:
+            pack = packs.setdefault(corpus.pack, load_pack(corpus.pack, document.path.parent))
+        except UserError as error:
+            if error.where.startswith("pack '"):
+                raise UserError(document.where(("corpora", i, "pack")), f"no pack '{corpus.pack}'", error.do) from None
+            raise
+        for n, name in enumerate(corpus.templates or []):
+            try:
+                pack.template(name)
+            except UserError as error:
+                raise UserError(document.where(("corpora", i, "templates", n)), error.saw, error.do) from None
+        _check_columns(corpus, pack, document, i)
+    return packs
+
+
+def _check_columns(corpus: CorpusSettings, pack: Pack, document: Document, i: int) -> None:
+    declared = pack.settings.columns
+    for name in [*corpus.columns, *(n for file in corpus.files for n in file.set)]:
+        if name not in declared:
+            section = "columns" if name in corpus.columns else "files"
+            known = ", ".join(declared)
+            raise UserError(
+                document.where(("corpora", i, section, name)),
+                f"pack {pack.name} has no column '{name}'",
+                f"its columns: {known}",
+            )
+
+
+def known_labels(pack: Pack) -> dict[str, tuple[str, ...]]:
+    """The labels that each label column of a pack may hold."""
+    labels = pack.settings.labels
+    nested = any(isinstance(words, dict) for words in labels.values())
+    return {column: tuple(labels[column] if nested else labels) for column in pack.label_columns}
+
+
+def build_settings(recipe: Recipe) -> dict[str, Any]:
+    """The part of a recipe that a release's bytes depend on, as JSON."""
+    later_rooms = {"publish", "train", "eval", "leaderboard"}
+    settings: dict[str, Any] = recipe.model_dump(mode="json", exclude=later_rooms)
+    return settings
+
+

@@ -1,0 +1,60 @@
+"""Plots as SVG, the same bytes each time: text stays text, no date, fixed ids."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+INK, COLOURS = "#444444", ("#3b7dd8", "#e08a3c", "#5aa469", "#b65fcf", "#c94c4c", "#7a7a7a")
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=INK)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "zhiling", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str) -> str:
+    """Grouped bars: one group of bars for each outer key, one bar for each inner key."""
+    figure, axes = _figure(7, 3.2)
+    names = sorted({name for group in groups.values() for name in group})
+    width = 0.8 / max(1, len(names))
+    for n, name in enumerate(names):
+        places = [i + (n - (len(names) - 1) / 2) * width for i in range(len(groups))]
+        heights = [group.get(name, 0) for group in groups.values()]
+        axes.bar(places, heights, width, label=name, color=COLOURS[n % len(COLOURS)])
+    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_title(title, loc="left", color=INK)
+    axes.set_ylabel(unit, color=INK)
+    if len(names) <= 12:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def histogram(title: str, series: Mapping[str, Sequence[float]], unit: str) -> str:
+    """Outlined histograms over shared bins, one for each series, as shares of the series."""
+    figure, axes = _figure(7, 3.2)
+    top = max((max(values) for values in series.values() if len(values)), default=1)
+    edges = [top * i / 40 for i in range(41)]
+    for n, (name, values) in enumerate(series.items()):
+        if len(values):
+            weights = [1 / len(values)] * len(values)
+            axes.hist(values, edges, weights=weights, histtype="step", label=name, color=COLOURS[n % len(COLOURS)])
+    axes.set_title(title, loc="left", color=INK)
+    axes.set_xlabel(unit, color=INK)
+    axes.set_ylabel("share", color=INK)
+    axes.legend(frameon=False)
+    return _svg(figure)

@@ -1,0 +1,80 @@
+"""The front door: every command, and how errors reach a person. Heavy libraries load inside the commands."""
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+from zhiling.cli import build, doctor, evaluate, run, template, train
+from zhiling.errors import UserError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ANYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
+
+app = typer.Typer(
+    name="zhiling", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def _options(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Details too.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks, for reporting a fault in zhiling.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """zhiling (指令): labelled corpora to instruction datasets, and what those datasets do to a model."""
+    from zhiling import __version__
+    from zhiling.console import set_verbosity
+
+    set_verbosity(0 if quiet else 2 if verbose else 1)
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+for group in (build, run, evaluate, doctor):
+    group.register(app)
+app.add_typer(template.app, name="template")
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.tasks_app, name="tasks")
+
+
+def main() -> None:
+    """Run the command line; exit code 0 done, 2 something to mend, 130 interrupted, 1 a fault of ours."""
+    sys.exit(run_args(sys.argv[1:]))
+
+
+def run_args(args: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    import click
+
+    cut = args.index("--") if "--" in args else len(args)
+    front = [a for a in args[:cut] if a in ANYWHERE]
+    debug = "--debug" in front
+    try:
+        code = app(front + [a for a in args[:cut] if a not in ANYWHERE] + args[cut:], standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        return _say(str(error), 2)
+    except click.UsageError as error:
+        where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
+        return _say(error.format_message() + where, 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted; run the same command again to go on", 130)
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _say(f"{error.filename or 'output'}: no room left to write; free some and run the same command again", 2)
+        if isinstance(error, PermissionError):
+            return _say(f"{error.filename}: no permission; choose another place or change its rights", 2)
+        return _say(f"{type(error).__name__}: {error}. This is a fault in zhiling: run again with --debug and report it", 1)
+
+
+def _say(text: str, code: int) -> int:
+    print(f"error: {text}" if code != 130 else text, file=sys.stderr)
+    return code
