@@ -99,7 +99,7 @@ def run_shard(work: Work, shard: Shard) -> None:
     """Do one shard's work; its output appears last, so that what exists is complete."""
     rejects_file = rejects_path(shard.output)
     with atomic(shard.output) as part:
-        with atomic(rejects_file) as rejects_part, rejects_part.open("w", encoding="utf-8") as out:
+        with atomic(rejects_file) as rejects_part, rejects_part.open("w", encoding="utf-8", errors="backslashreplace") as out:
             for reject in _write_pieces(work(shard.job), part):
                 out.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
 

@@ -73,7 +73,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
     """Write one JSON value a line; return how many."""
     count = 0
-    with atomic(path) as part, part.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as f:
+    with atomic(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1

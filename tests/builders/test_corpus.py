@@ -1,0 +1,207 @@
+"""Labelled rows are read from every format alike; what does not fit is rejected with its file and line."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from zhiling.builders import corpus as corpus_module
+from zhiling.builders.corpus import plan_sources, read_unit, row_id
+from zhiling.builders.engines import Reject
+from zhiling.builders.recipe import CorpusSettings
+from zhiling.errors import UserError
+from zhiling.rows import ColumnType, corpus_schema
+
+COLUMNS: dict[str, ColumnType] = {"text": "string", "label": "label"}
+LABELS = {"label": ("negative", "positive")}
+ROWS = [
+    {"text": "很好用，“全新”的，\"真\"的", "label": "positive"},
+    {"text": "不好，\t有划痕", "label": "negative"},
+    {"text": "ＡＢＣ　一般 般 😊", "label": "negative"},
+]
+
+
+def read(folder: Path, file: dict[str, Any], **settings: Any) -> tuple[list[dict[str, Any]], list[Reject]]:
+    corpus = CorpusSettings.model_validate({"name": "c", "pack": "p", "license": "MIT", "files": [file], **settings})
+    tables, rejects = [], []
+    for source in plan_sources(corpus, COLUMNS, LABELS, "zh", folder):
+        for unit in source.units:
+            for piece in read_unit(unit):
+                tables.append(piece.table)
+                rejects += piece.rejects
+    return pa.concat_tables(tables).to_pylist(), rejects
+
+
+def jsonl(rows: list[Any]) -> bytes:
+    return "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows).encode()
+
+
+def csv_bytes(rows: list[dict[str, str]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["text", "label"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def tsv_bytes(rows: list[dict[str, str]]) -> bytes:
+    return "".join(f"{r['text']}\t{r['label']}\n" for r in [{"text": "text", "label": "label"}, *rows]).encode()
+
+
+def parquet_bytes(rows: list[dict[str, str]]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+WRITERS: list[tuple[str, Callable[[list[dict[str, str]]], bytes]]] = [
+    ("a.jsonl", jsonl), ("a.csv", csv_bytes), ("a.tsv", tsv_bytes), ("a.parquet", parquet_bytes),
+    ("a.jsonl.gz", lambda rows: gzip.compress(jsonl(rows))),
+    ("a.jsonl.zst", lambda rows: zstandard.compress(jsonl(rows))),
+    ("a.tsv.zst", lambda rows: zstandard.compress(tsv_bytes(rows))),
+    ("a.csv.gz", lambda rows: gzip.compress(csv_bytes(rows))),
+    ("bom.jsonl", lambda rows: b"\xef\xbb\xbf" + jsonl(rows)),
+    ("bom.csv", lambda rows: b"\xef\xbb\xbf" + csv_bytes(rows)),
+    ("crlf.jsonl", lambda rows: jsonl(rows).replace(b"\n", b"\r\n")),
+]
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS, ids=[name for name, _ in WRITERS])
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, write: Any) -> None:
+    rows = [r for r in ROWS if "\t" not in r["text"]] if "tsv" in name else ROWS
+    (tmp_path / name).write_bytes(write(rows))
+    found, rejects = read(tmp_path, {"path": name})
+    assert [{k: r[k] for k in COLUMNS} for r in found] == rows
+    assert rejects == []
+    assert [r["id"] for r in found] == [row_id("c", r) for r in rows]
+    assert all(r["source"].startswith(f"{name}:") for r in found)
+
+
+def test_gb18030_text_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(tsv_bytes([ROWS[0]]).decode().encode("gb18030"))
+    found, _ = read(tmp_path, {"path": "a.tsv"}, encoding="gb18030")
+    assert found[0]["text"] == ROWS[0]["text"]
+
+
+def test_text_lines_take_their_label_from_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "pos.txt").write_text("好\n\n很好", encoding="utf-8")
+    found, rejects = read(tmp_path, {"path": "pos.txt", "set": {"label": "positive"}}, columns={"text": "line"})
+    assert [(r["text"], r["label"], r["source"]) for r in found] == [
+        ("好", "positive", "pos.txt:1"), ("很好", "positive", "pos.txt:3"),
+    ]
+    assert [(r.reason, r.source) for r in rejects] == [("blank", "pos.txt:2")]
+
+
+def test_a_file_without_header_gets_its_columns_from_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("好\t1\n差\t0\n", encoding="utf-8")
+    labels = {"1": "positive", "0": "negative"}
+    found, _ = read(tmp_path, {"path": "a.tsv"}, header=["text", "label"], labels=labels)
+    assert [(r["text"], r["label"], r["source"]) for r in found] == [
+        ("好", "positive", "a.tsv:1"), ("差", "negative", "a.tsv:2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "detail"),
+    [
+        ('{"text": "好", "label"', "malformed", "not valid JSON"),
+        ('["好", "positive"]', "malformed", "a list, not an object"),
+        ('{"text": "好"}', "missing_column", "no 'label'"),
+        ('{"text": ["好"], "label": "positive"}', "wrong_type", "'text' is a list, not a string"),
+        ('{"text": "  ", "label": "positive"}', "empty", "no text in any column"),
+        ('{"text": "\\ud800", "label": "positive"}', "malformed", "can't encode character"),
+        ("[" * 100_000, "malformed", "not valid JSON"),
+    ],
+)
+def test_a_bad_line_is_rejected_and_the_others_are_read(tmp_path: Path, line: str, reason: str, detail: str) -> None:
+    good = jsonl(ROWS).decode().splitlines()
+    (tmp_path / "a.jsonl").write_text("\n".join([good[0], line, good[1]]), encoding="utf-8")
+    found, rejects = read(tmp_path, {"path": "a.jsonl"})
+    assert [r["source"] for r in found] == ["a.jsonl:1", "a.jsonl:3"]
+    assert [(r.reason, r.source) for r in rejects] == [(reason, "a.jsonl:2")]
+    assert detail in rejects[0].detail
+
+
+def test_bytes_of_another_encoding_are_rejected_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(ROWS[:1]) + "好".encode("gb18030") + b"\n" + jsonl(ROWS[1:]))
+    found, rejects = read(tmp_path, {"path": "a.jsonl"})
+    assert len(found) == 3
+    assert [(r.reason, r.source) for r in rejects] == [("malformed", "a.jsonl:2")]
+    assert "not UTF-8" in rejects[0].detail
+
+
+def test_csv_cells_may_hold_line_ends_and_short_rows_are_rejected(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\n"两\n行",positive\nshort\n好,negative\n', encoding="utf-8")
+    found, rejects = read(tmp_path, {"path": "a.csv"})
+    assert [(r["text"], r["source"]) for r in found] == [("两\n行", "a.csv:2"), ("好", "a.csv:5")]
+    assert [(r.reason, r.source) for r in rejects] == [("malformed", "a.csv:4")]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.tsv"])
+def test_a_file_cut_into_units_gives_the_same_rows_and_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows = [{"text": f"第{i}条评论", "label": "positive"} for i in range(500)]
+    (tmp_path / name).write_bytes(jsonl(rows) if name == "a.jsonl" else tsv_bytes(rows))
+    whole, _ = read(tmp_path, {"path": name})
+    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", 1000)
+    cut, _ = read(tmp_path, {"path": name})
+    assert cut == whole
+    assert whole[0]["source"] == f"{name}:{1 if name == 'a.jsonl' else 2}"
+
+
+def test_a_dataset_folder_opens_through_datasets(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_bytes(jsonl(ROWS))
+    corpus = CorpusSettings.model_validate(
+        {"name": "c", "pack": "p", "license": "MIT", "hub": {"name": str(tmp_path / "data")}}
+    )
+    [source] = plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)
+    pieces = list(read_unit(source.units[0]))
+    assert [r["text"] for p in pieces for r in p.table.to_pylist()] == [r["text"] for r in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("content", "settings", "expected"),
+    [
+        (jsonl(ROWS), {"columns": {"text": "txet"}}, "a.jsonl:1: no column 'txet'; did you mean 'text'?"),
+        (jsonl([{"text": "好", "label": "neutral"}]), {}, "a.jsonl:1: unknown label 'neutral' in 'label'"),
+        (jsonl(ROWS), {"files": [{"path": "b.jsonl"}]}, "b.jsonl: no such file"),
+        (jsonl(ROWS), {"files": [{"path": "package:no_such/x.txt"}]}, "package 'no_such' is not installed"),
+        (b"\x1f\x8b\x08 broken", {"files": [{"path": "a.jsonl.gz"}]}, "a.jsonl.gz: damaged archive"),
+        (b"nothing", {"files": [{"path": "a.parquet"}]}, "a.parquet: not a readable Parquet file"),
+        (b"x", {"files": [{"path": "a.doc"}]}, "its ending tells no format"),
+    ],
+)
+def test_what_no_row_can_mend_stops_with_one_line(
+    tmp_path: Path, content: bytes, settings: dict[str, Any], expected: str
+) -> None:
+    for name in {"a.jsonl", settings.get("files", [{"path": "a.jsonl"}])[0]["path"]} - {"b.jsonl"}:
+        if ":" not in name:
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read(tmp_path, **{"file": settings.pop("files", [{"path": "a.jsonl"}])[0], **settings})
+    assert expected in str(error.value)
+
+
+def test_unknown_labels_can_be_rejected_instead(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl([*ROWS, {"text": "好", "label": "neutral"}]))
+    found, rejects = read(tmp_path, {"path": "a.jsonl"}, unknown_labels="reject")
+    assert len(found) == 3
+    assert [(r.reason, r.source) for r in rejects] == [("unknown_label", "a.jsonl:4")]
+
+
+def test_the_table_fits_its_schema(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(jsonl(ROWS))
+    corpus = CorpusSettings.model_validate({"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}]})
+    [source] = plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)
+    [piece] = read_unit(source.units[0])
+    assert piece.table.schema == corpus_schema(COLUMNS)

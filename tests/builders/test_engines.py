@@ -1,0 +1,51 @@
+"""A finished shard is kept, an unfinished one is never seen, rejects stand beside their shard."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from zhiling.builders.engines import LocalEngine, Piece, Reject, Shard, read_rejects, row_groups
+
+
+def count_up(job: int) -> Iterator[Piece]:
+    """Two pieces and a reject; job 13 fails half-way."""
+    yield Piece(pa.table({"n": [job]}), [Reject("step", "odd", "because", "f:1", "c", {"n": job, "bad": "\ud800"})])
+    if job == 13:
+        raise RuntimeError("stop")
+    yield Piece(pa.table({"n": [job + 1, job + 2]}))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_shards_and_their_rejects_are_written(tmp_path: Path, workers: int) -> None:
+    shards = [Shard(tmp_path / f"{i}.parquet", i) for i in range(4)]
+    LocalEngine(workers).map(count_up, shards, "count")
+    groups = row_groups([s.output for s in shards])
+    assert [g.read()["n"].to_pylist() for g in groups[:2]] == [[0], [1, 2]]
+    assert [r["row"]["n"] for r in read_rejects([s.output for s in shards])] == [0, 1, 2, 3]
+
+
+def test_a_finished_shard_is_not_done_again(tmp_path: Path) -> None:
+    shard = Shard(tmp_path / "a.parquet", 1)
+    LocalEngine().map(count_up, [shard], "count")
+    made = shard.output.stat().st_mtime_ns
+    LocalEngine().map(count_up, [shard], "count")
+    assert shard.output.stat().st_mtime_ns == made
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_shard_that_fails_leaves_nothing_behind(tmp_path: Path, workers: int) -> None:
+    shards = [Shard(tmp_path / "bad.parquet", 13), Shard(tmp_path / "good.parquet", 1)]
+    with pytest.raises(RuntimeError, match="stop"):
+        LocalEngine(workers).map(count_up, shards, "count")
+    assert not any("bad" in p.name for p in tmp_path.iterdir())
+
+
+def nothing(_job: None) -> Iterator[Piece]:
+    yield from ()
+
+
+def test_a_step_must_give_a_table(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        LocalEngine().map(nothing, [Shard(tmp_path / "a.parquet", None)], "nothing")

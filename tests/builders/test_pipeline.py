@@ -1,0 +1,203 @@
+"""A build end to end on real reviews: the same bytes whatever the workers, kills and order; honest books."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import RecipeMaker
+from zhiling.builders.pipeline import build
+from zhiling.builders.release import verify
+from zhiling.errors import UserError
+from zhiling.rows import EXAMPLE_SCHEMA, SPLITS
+from zhiling.seeds import shuffled
+from zhiling.store import files_below, read_json
+
+
+def rows(release: Path, split: str, config: str = "data") -> list[dict[str, Any]]:
+    return [r for p in sorted((release / config).glob(f"{split}-*.parquet")) for r in pq.read_table(p).to_pylist()]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory, reviews: list[dict[str, str]]) -> Path:
+    """A release of 600 reviews, a conflicting pair and a broken line."""
+    make = RecipeMaker(tmp_path_factory.mktemp("release"))
+    conflict = [{"text": "一般般吧", "label": "positive"}, {"text": "一般 般吧", "label": "negative"}]
+    make.corpus([*reviews, *conflict, "{broken"])
+    return build(make.recipe(), make.folder / "out")
+
+
+def test_load_dataset_opens_it_with_three_splits_and_the_corpus(release: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(release))
+    assert set(data) == set(SPLITS)
+    assert data["train"].column_names == EXAMPLE_SCHEMA.names
+    texts = load_dataset(str(release), "corpus-reviews")
+    assert set(texts) == set(SPLITS)
+
+
+def test_it_verifies_and_every_changed_byte_is_named(release: Path, tmp_path: Path) -> None:
+    assert verify(release) == []
+    copy = tmp_path / "copy"
+    shutil.copytree(release, copy)
+    with (copy / "rejects.jsonl").open("a") as f:
+        f.write(" ")
+    assert verify(copy) == ["rejects.jsonl: changed"]
+
+
+def test_the_ledger_adds_up_and_every_reject_is_there_with_its_reason(release: Path) -> None:
+    manifest = read_json(release / "manifest.json")
+    ledger = manifest["ledger"]["reviews"]
+    rejects = [json.loads(line) for line in (release / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    counted = Counter(f"{r['step']}: {r['reason']}" for r in rejects)
+    assert counted == ledger["rejects"]
+    assert ledger["rows_in_sources"] == 603
+    assert ledger["rows_in_sources"] - ledger["rows_read"] == counted["read: malformed"] == 1
+    assert ledger["rows_read"] - ledger["rows_kept"] == counted["clean: duplicate"] + counted["clean: label_conflict"]
+    assert counted["clean: label_conflict"] == 2
+    kept = sum(len(rows(release, s, "corpus/reviews")) for s in SPLITS)
+    assert kept == ledger["rows_kept"]
+    made = sum(split["rows"] for split in manifest["splits"].values())
+    assert made == ledger["renderings_made"] == sum(len(rows(release, s)) for s in SPLITS)
+    broken = next(r for r in rejects if r["reason"] == "malformed")
+    assert broken["source"] == "reviews.jsonl:603"
+
+
+def test_no_group_stands_on_two_sides_and_exemplars_come_from_train(release: Path) -> None:
+    groups = {s: {r["group_id"] for r in rows(release, s)} for s in SPLITS}
+    assert not groups["train"] & groups["test"]
+    assert not groups["validation"] & (groups["train"] | groups["test"])
+    train = {r["id"]: r for r in rows(release, "train", "corpus/reviews")}
+    shown = [r for s in SPLITS for r in rows(release, s) if r["shots"]]
+    assert shown and all(len(r["exemplar_ids"]) == r["shots"] for r in shown)
+    assert {e for r in shown for e in r["exemplar_ids"]} <= train.keys()
+    assert all(r["source_id"] not in r["exemplar_ids"] for r in shown)
+
+
+def test_a_few_shot_prompt_holds_its_exemplars_texts_and_then_the_row(release: Path) -> None:
+    train = {r["id"]: r["text"] for r in rows(release, "train", "corpus/reviews")}
+    zero = {(r["source_id"], r["template"]): r["prompt"] for r in rows(release, "test") if not r["shots"]}
+    for row in rows(release, "test"):
+        if row["shots"] and row["template"] == "question":
+            places = [row["prompt"].index(train[e]) for e in row["exemplar_ids"]]
+            assert places == sorted(places)
+            assert row["prompt"].endswith("\n\n" + zero[row["source_id"], row["template"]])
+
+
+def test_every_template_meets_the_same_held_out_rows_in_the_same_order(release: Path) -> None:
+    by_template: dict[tuple[str, int], list[str]] = {}
+    for row in rows(release, "test"):
+        by_template.setdefault((row["template"], row["shots"]), []).append(row["source_id"])
+    assert len(by_template) == 2 * len({t for t, _ in by_template})
+    assert len({tuple(ids) for ids in by_template.values()}) == 1
+
+
+def test_workers_and_line_order_do_not_change_a_byte_of_the_rows(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews)
+    one = build(make.recipe(), tmp_path / "one", workers=1)
+    two = build(make.recipe(), tmp_path / "two", workers=2)
+    assert files_below(one) == files_below(two)
+    make.corpus(shuffled(reviews, 1, "test", "lines"))
+    moved = build(make.recipe(), tmp_path / "moved")
+    for split in SPLITS:
+        plain = [[{k: v for k, v in r.items() if k != "source"} for r in rows(f, split)] for f in (one, moved)]
+        assert plain[0] == plain[1]
+
+
+def test_a_corpus_that_grows_moves_no_old_row(make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:
+    make.corpus(reviews[:400])
+    small = build(make.recipe(), tmp_path / "small")
+    make.corpus(reviews)
+    grown = build(make.recipe(), tmp_path / "grown")
+    sides = [{r["group_id"]: s for s in SPLITS for r in rows(f, s)} for f in (small, grown)]
+    assert sides[0].items() <= sides[1].items()
+
+
+def test_a_second_build_keeps_the_first_and_other_settings_are_refused(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews[:100])
+    folder = build(make.recipe(), tmp_path)
+    made = (folder / "manifest.json").stat().st_mtime_ns
+    assert build(make.recipe(), tmp_path) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns == made
+    with pytest.raises(UserError, match="this version exists, made from other settings .*; raise `version`"):
+        build(make.recipe(seed=8), tmp_path)
+
+
+def test_a_version_folder_that_is_no_release_is_not_touched(make: RecipeMaker, tmp_path: Path) -> None:
+    make.corpus([{"text": "好", "label": "positive"}])
+    mine = tmp_path / "out" / "tiny" / "1.0.0" / "notes.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=r"no manifest\.json in it"):
+        build(make.recipe(), tmp_path / "out")
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "expected"),
+    [
+        ([], {}, "recipe.yaml:7: corpora[0]: corpus 'reviews' has no usable row"),
+        (["{", "["], {}, "corpus 'reviews' has no usable row"),
+        ([{"text": "好", "label": "positive"}], {"corpus": {"pack": "zh/sentimnet"}}, "did you mean 'zh/sentiment'?"),
+        ([{"text": "好", "label": "positive"}], {"corpus": {"templates": ["clozee"]}}, "did you mean 'cloze'?"),
+        ([{"text": "好", "label": "positive"}], {"corpus": {"columns": {"txt": "text"}}}, "has no column 'txt'"),
+        ([{"text": "好", "label": "positive"}], {"rendr": {}}, "recipe.yaml:17: rendr: unknown key; did you mean 'render'?"),
+        ([{"text": "好", "label": "bad"}], {}, "reviews.jsonl:1: unknown label 'bad' in 'label'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_release(
+    make: RecipeMaker, tmp_path: Path, content: list[Any], changes: dict[str, Any], expected: str
+) -> None:
+    make.corpus(content)
+    with pytest.raises(UserError) as error:
+        build(make.recipe(**changes), tmp_path / "out")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "tiny" / "1.0.0").exists()
+
+
+def test_rows_that_a_template_refuses_are_rejected_and_the_build_goes_on(make: RecipeMaker, tmp_path: Path) -> None:
+    good = [{"text": f"第{i}条，还可以", "label": "positive"} for i in range(30)]
+    make.corpus(good)
+    release = build(make.recipe(render={"shots": {0: 0.5, 50: 0.5}}), tmp_path / "out")
+    rejects = [json.loads(line) for line in (release / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {r["reason"] for r in rejects} == {"refused"}
+    assert "exemplars where 50 are asked for" in rejects[0]["detail"]
+    assert rows(release, "train")
+
+
+BUILD = "import sys; from pathlib import Path; from zhiling.builders.pipeline import build\n" \
+    "if __name__ == '__main__': build(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_build_goes_on_to_the_same_bytes(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, workers: int
+) -> None:
+    make.corpus(reviews)
+    calm = build(make.recipe(), tmp_path / "calm")
+    command = [sys.executable, "-c", BUILD, str(make.recipe()), str(tmp_path / "hit"), str(workers)]
+    for seconds in (0.7, 1.1, 1.5):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        if process.poll() is None:
+            import os
+
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    hit = build(make.recipe(), tmp_path / "hit", workers)
+    assert files_below(hit) == files_below(calm)
+    assert [p.name for p in hit.parent.iterdir()] == ["1.0.0"]
