@@ -41,8 +41,8 @@ class Document:
         return f"{self.path}:{self.lines.get(at, 1)}" + (f": {dotted}" if dotted else "")
 
 
-def read_yaml(path: Path) -> Document:
-    """Read a YAML mapping with a safe loader.
+def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Document:
+    """Read a YAML mapping with a safe loader, or with one that knows a few more tags.
 
     Raises UserError on absent, oversized or malformed files, duplicate keys and alias bombs.
     """
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> Document:
     if len(raw) > MAX_BYTES:
         raise UserError(str(path), f"{len(raw):,} bytes of YAML", f"keep it under {MAX_BYTES:,}")
     try:
-        return _parse(path, raw.decode("utf-8-sig"))
+        return _parse(path, raw.decode("utf-8-sig"), loader)
     except UnicodeDecodeError as error:
         raise UserError(str(path), f"not UTF-8 (byte {error.start})", "save it as UTF-8") from None
     except RecursionError:
@@ -67,8 +67,8 @@ def read_yaml(path: Path) -> Document:
         raise UserError(f"{path}{line}", f"not valid YAML ({problem})", "mend the file") from None
 
 
-def _parse(path: Path, text: str) -> Document:
-    loader = yaml.SafeLoader(text)
+def _parse(path: Path, text: str, safe: type[yaml.SafeLoader]) -> Document:
+    loader = safe(text)
     try:
         aliases = sum(isinstance(t, yaml.AliasToken) for t in yaml.scan(text, Loader=yaml.SafeLoader))
         if aliases > MAX_ALIASES:
