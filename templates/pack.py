@@ -1,90 +1,41 @@
 """A pack: its columns, verbalizers, templates and examples, read from `pack.yaml` and `examples.jsonl`.
 
-Refused here, with file and line: unknown keys, undeclared or reserved columns, labels without words,
-templates that do not parse or that use a name nobody gave them.
+Refused here, with file and line: unknown keys, undeclared or reserved columns, labels without words, templates
+that do not parse or that use a name nobody gave them, examples that do not fit the columns, packs that extend
+themselves. The files' format is that of `schema.py`.
 """
 
-import json
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
-
-import jinja2
-import jinja2.meta
-from pydantic import Field, field_validator
+from typing import Any
 
 from zhiling.errors import UserError, did_you_mean, one_line
-from zhiling.rows import RESERVED, ColumnType
-from zhiling.settings import Document, Settings, parse, read_yaml
+from zhiling.rows import RESERVED
+from zhiling.settings import Document, Key, parse, read_yaml
 from zhiling.store import digest
+from zhiling.templates.examples import misfit, read_examples
+from zhiling.templates.language import Problem, check_expression, check_text
+from zhiling.templates.schema import NO_CHOICES, TASKS, KnownCorpus, PackSettings, Parser, TemplateSettings, Turn
 
-PACKS = Path(__file__).parent / "packs"
-TASKS = Literal[
-    "classification", "nli", "matching", "extractive_qa", "multiple_choice", "closed_qa", "extraction",
-    "generation", "summarization", "translation", "code", "dialogue", "recommendation", "mathematics",
-    "correction", "coreference", "cloze", "grading",
+__all__ = [
+    "NAMES", "NO_CHOICES", "PACKS", "TASKS", "KnownCorpus", "Pack", "PackSettings", "Parser", "TemplateSettings", "Turn",
+    "choice_column", "load_pack", "pack_names", "read_pack",
 ]
+PACKS = Path(__file__).parent / "packs"
 NAMES = frozenset({"choices", "verbalizer", "labels", "draw"})  # what a template is given beside its columns
-
-
-class TemplateSettings(Settings):
-    """One template: how a row becomes a prompt and its completion."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)
-    prompt: str
-    completion: str
-    system: str | None = None
-    choices: dict[str, str] | list[str] | str | None = None  # word per label, fixed, or an expression giving a list
-    shuffle_choices: bool = False  # order drawn per row, so that position says nothing
-    delimiter: str | None = None   # what stands between prompt and completion; by language where null
-    inverted: bool = False
-    metrics: list[str] | None = None
-    note: str | None = None
-
-
-class KnownCorpus(Settings):
-    """A well-known corpus that fits a pack, and how its columns map."""
-
-    hub: str
-    config: str | None = None
-    columns: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    license: str
-    note: str | None = None
-
-
-class PackSettings(Settings):
-    """What `pack.yaml` says."""
-
-    pack: str = Field(pattern=r"^(zh|en)/[a-z][a-z0-9_]*$", max_length=80)
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    summary: str
-    task: TASKS
-    language: Literal["zh", "en"]
-    license: str = "Apache-2.0"
-    columns: dict[str, ColumnType] = Field(min_length=1)
-    labels: dict[str, str] = {}
-    corpora: list[KnownCorpus] = []
-    metrics: list[str] = []
-    templates: list[TemplateSettings] = Field(min_length=1)
-
-    @field_validator("columns")
-    @classmethod
-    def _free_names(cls, columns: dict[str, str]) -> dict[str, str]:
-        taken = sorted((RESERVED | NAMES) & columns.keys())
-        if taken:
-            raise ValueError(f"column names {', '.join(taken)} are zhiling's own; choose others")
-        return columns
+MAX_CHAIN = 5  # packs that extend one another
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack that has been read and checked."""
+    """A pack that has been read and checked; what it takes from the pack that it extends is in its settings."""
 
     settings: PackSettings
     document: Document
     examples: tuple[dict[str, Any], ...]
+    base: "Pack | None" = None  # the pack that it extends
 
     @property
     def name(self) -> str:
@@ -107,13 +58,19 @@ class Pack:
         """Columns of type label, in order."""
         return tuple(name for name, kind in self.settings.columns.items() if kind == "label")
 
+    def labels_of(self, column: str) -> dict[str, str]:
+        """The labels that a label column may hold, each with its word."""
+        found = self.settings.labels.get(column)
+        words = found if isinstance(found, dict) else self.settings.labels
+        return {label: word for label, word in words.items() if isinstance(word, str)}
+
     def template(self, name: str) -> TemplateSettings:
         """The template called `name`. Raises UserError where the pack has none."""
         for template in self.settings.templates:
             if template.name == name:
                 return template
         known = [t.name for t in self.settings.templates]
-        raise UserError(f"{self.document.path}", f"no template '{name}'", did_you_mean(name, known))
+        raise UserError(f"{self.document.path}", f"no template '{one_line(name)}'", did_you_mean(name, known))
 
     def select(self, names: list[str] | None) -> list[TemplateSettings]:
         """The templates called `names`, or all of them."""
@@ -130,7 +87,7 @@ def load_pack(name: str, base: Path | None = None) -> Pack:
 
     Raises UserError where it is absent or wrong.
     """
-    folders = [(base or Path()) / name, PACKS / name]
+    folders = [] if "\0" in name else [(base or Path()) / name, PACKS / name]
     for folder in folders:
         if (folder / "pack.yaml").is_file():
             return read_pack(folder)
@@ -139,56 +96,135 @@ def load_pack(name: str, base: Path | None = None) -> Pack:
 
 def read_pack(folder: Path) -> Pack:
     """Read and check the pack in `folder`."""
+    return _read(folder, ())
+
+
+def _read(folder: Path, chain: tuple[str, ...]) -> Pack:
     document = read_yaml(folder / "pack.yaml")
     settings = parse(PackSettings, document)
-    seen: set[str] = set()
-    for i, template in enumerate(settings.templates):
-        if template.name in seen:
-            raise UserError(document.where(("templates", i, "name")), f"'{template.name}' stands twice", "rename one")
-        seen.add(template.name)
-        _check_template(settings, template, document, i)
-    return Pack(settings, document, tuple(_read_examples(folder / "examples.jsonl", settings)))
+    base = _base(folder, settings, document, (*chain, settings.pack)) if settings.extends else None
+    own = settings
+    if base:
+        settings = _extended(settings, base, document)
+    _check_columns(settings, document)
+    pack = Pack(settings, document, (), base)
+    for i, template in enumerate(own.templates):
+        _check_template(pack, template, ("templates", i))
+    for template in base.settings.templates if base else []:
+        _check_template(pack, template, ("extends",))
+    return replace(pack, examples=_examples(pack))
 
 
-def _check_template(settings: PackSettings, template: TemplateSettings, document: Document, i: int) -> None:
-    """Every piece parses and uses only declared names."""
-    known = settings.columns.keys() | NAMES
-    parts = {"prompt": template.prompt, "completion": template.completion, "system": template.system}
-    if isinstance(template.choices, str):
-        parts["choices"] = "{{ " + template.choices + " }}"
-    elif template.choices is not None:
-        words = template.choices.values() if isinstance(template.choices, dict) else template.choices
-        parts["choices"] = "\n".join(words)
-    environment = jinja2.Environment()
-    for part, source in parts.items():
-        where = document.where(("templates", i, part))
-        try:
-            used = jinja2.meta.find_undeclared_variables(environment.parse(source or ""))
-        except jinja2.TemplateSyntaxError as error:
-            problem = one_line(error.message or "syntax", 100)
-            raise UserError(where, f"template '{template.name}' does not parse ({problem})", "mend it") from None
-        for name in sorted(used - known):
-            raise UserError(where, f"template '{template.name}' uses the undefined name '{name}'", did_you_mean(name, known))
-    if isinstance(template.choices, dict) and settings.labels:
-        for label in template.choices.keys() - settings.labels.keys():
-            where = document.where(("templates", i, "choices", label))
-            raise UserError(where, f"unknown label '{label}'", did_you_mean(label, settings.labels))
+def _examples(pack: Pack) -> tuple[dict[str, Any], ...]:
+    """The pack's own examples; without a file of its own, those of the pack that it extends."""
+    labels = {column: pack.labels_of(column).keys() for column in pack.label_columns}
+    own = read_examples(pack.folder / "examples.jsonl", pack.settings.columns, labels)
+    if own is not None or pack.base is None:
+        return own or ()
+    for row in pack.base.examples:
+        if problem := misfit(row, pack.settings.columns, labels):
+            where = pack.document.where(("extends",))
+            raise UserError(where, f"an example of {pack.base.name} has {problem}", "give the pack an examples.jsonl")
+    return pack.base.examples
 
 
-def _read_examples(path: Path, settings: PackSettings) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}", f"not valid JSON ({error})", "write one JSON object a line") from None
-        if not isinstance(row, dict) or row.keys() != settings.columns.keys():
-            saw = ", ".join(row) if isinstance(row, dict) else type(row).__name__
-            expected = ", ".join(settings.columns)
-            raise UserError(f"{path}:{number}", f"columns {saw}", f"give just these: {expected}")
-        rows.append(row)
-    return rows
+def _base(folder: Path, settings: PackSettings, document: Document, chain: tuple[str, ...]) -> Pack:
+    """The pack that `settings` extend: beside it in the same tree of packs, or shipped."""
+    name, where = settings.extends or "", document.where(("extends",))
+    if name in chain:
+        raise UserError(where, f"packs extend one another in a circle ({' → '.join((*chain, name))})", "break it")
+    if len(chain) >= MAX_CHAIN:
+        raise UserError(where, f"{len(chain)} packs extend one another", f"keep the chain to {MAX_CHAIN}")
+    for root in (folder.absolute().parent.parent, PACKS):
+        if (root / name / "pack.yaml").is_file():
+            return _read(root / name, chain)
+    raise UserError(where, f"no pack '{name}'", did_you_mean(name, pack_names()))
+
+
+def _extended(own: PackSettings, base: Pack, document: Document) -> PackSettings:
+    """`own` with what it does not say taken from `base`, and with the templates of both."""
+    taken = {t.name for t in base.settings.templates}
+    for i, template in enumerate(own.templates):
+        if template.name in taken:
+            where = document.where(("templates", i, "name"))
+            raise UserError(where, f"{base.name} has a template '{template.name}' already", "rename this one")
+    if own.language != base.settings.language:
+        raise UserError(document.where(("language",)), f"{base.name} is in another language", "extend a pack in the same one")
+    inherited = {key: getattr(base.settings, key) for key in ("columns", "labels", "metrics", "corpora") if not getattr(own, key)}
+    return own.model_copy(update={**inherited, "templates": [*base.settings.templates, *own.templates]})
+
+
+def _check_columns(settings: PackSettings, document: Document) -> None:
+    """Columns have names of their own; each label column has labels, and nothing else has."""
+    if not settings.columns:
+        raise UserError(document.where(("columns",)), "no columns", "declare what a row holds, as `{text: string, label: label}`")
+    taken = sorted((RESERVED | NAMES) & settings.columns.keys())
+    if taken:
+        where = document.where(("columns", taken[0]))
+        raise UserError(where, f"'{taken[0]}' is a name of zhiling's own", "choose another")
+    label_columns = [name for name, kind in settings.columns.items() if kind == "label"]
+    nested = any(isinstance(words, dict) for words in settings.labels.values())
+    where = document.where(("labels",))
+    if nested or len(label_columns) > 1:
+        flat = [name for name in label_columns if not isinstance(settings.labels.get(name), dict)]
+        if flat:
+            raise UserError(where, f"no labels for the column '{flat[0]}'", f"write `{flat[0]}: {{label: word}}` under `labels:`")
+        for column in settings.labels.keys() - set(label_columns):
+            raise UserError(document.where(("labels", column)), f"'{column}' is no label column", did_you_mean(column, label_columns))
+    elif bool(label_columns) != bool(settings.labels):
+        saw = "a label column without labels" if label_columns else "labels without a label column"
+        raise UserError(where, saw, "declare both or none")
+    for column in label_columns:
+        if not (settings.labels[column] if nested else settings.labels):
+            raise UserError(document.where(("labels", column)), "no labels", "write `label: word` pairs")
+
+
+def _check_template(pack: Pack, template: TemplateSettings, place: Key) -> None:
+    """Its keys go together, and every piece parses and uses only declared names."""
+    def refuse(key: Key, saw: str, do: str, line: int = 0) -> UserError:
+        where = pack.document.where((*place, *key) if len(place) > 1 else place)
+        return UserError(_later(where, line), f"template '{template.name}' {saw}", do)
+
+    if sum(t.name == template.name for t in pack.settings.templates) > 1:
+        raise refuse(("name",), "stands twice", "rename one")
+    if (template.prompt is None) == (template.turns is None):
+        raise refuse((), "has not just one of prompt and turns", "give either")
+    if template.turns is not None:
+        roles = [turn.role for turn in template.turns]
+        if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
+            raise refuse(("turns",), "has turns out of order", "let user and assistant take turns; user is first and last")
+    if template.parser and (template.parser.kind == "json_field") != (template.parser.field is not None):
+        raise refuse(("parser",), "has a parser whose field does not fit", "json_field takes a `field`, the others do not")
+    if template.rationale is not None and template.parser is None:
+        raise refuse(("rationale",), "has a rationale and no parser", "say with `parser:` how its answer is found")
+    known = pack.settings.columns.keys() | NAMES
+    for check, sources in ((check_text, template.texts), (check_expression, template.expressions)):
+        for key, source in sources.items():
+            try:
+                check(source, known)
+            except Problem as problem:
+                raise refuse(key, problem.saw, problem.do, problem.line if "\n" in source.strip("\n") else 0) from None
+    if isinstance(template.choices, dict) and pack.label_columns:
+        _check_choices(pack, template.choices, refuse)
+
+
+def _check_choices(pack: Pack, choices: Mapping[str, str], refuse: Callable[[Key, str, str], UserError]) -> None:
+    """A template's own words are for labels of one column."""
+    if choice_column(pack, choices) is None:
+        labels = {label for column in pack.label_columns for label in pack.labels_of(column)}
+        unknown = sorted(choices.keys() - labels)
+        if unknown:
+            raise refuse(("choices", unknown[0]), f"has the unknown label '{unknown[0]}'", did_you_mean(unknown[0], labels))
+        raise refuse(("choices",), "has words for labels of several columns", "keep to one column's")
+
+
+def choice_column(pack: Pack, choices: Mapping[str, str]) -> str | None:
+    """The label column that a template's own words are for."""
+    return next((c for c in pack.label_columns if choices.keys() <= pack.labels_of(c).keys()), None)
+
+
+def _later(where: str, lines: int) -> str:
+    """`file:line: key`, some lines further down."""
+    head, separator, tail = where.partition(": ")
+    file, _, line = head.rpartition(":")
+    return f"{file}:{int(line) + lines}{separator}{tail}"
