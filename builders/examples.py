@@ -113,14 +113,16 @@ def _render(job: RenderJob, pack: Pack, name: str, wishes: list[Wish]) -> Piece:
     examples: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     for i, wish in enumerate(wishes):
-        refusal = rendered.refusals[i]
+        refusal, reason = rendered.refusals[i], "refused"
+        if rendered.skipped[i]:
+            refusal, reason = "not for this row", "skipped"
         exemplars = _exemplars(job, name, wish) if wish.shots and refusal is None else []
         if refusal is None and len(exemplars) < wish.shots:
             refusal = f"{len(exemplars)} exemplars where {wish.shots} are asked for"
         if refusal is not None:
             row = {c: wish.row[c] for c in pack.settings.columns}
             detail = f"{pack.name}/{name}: {refusal}"
-            rejects.append(Reject("render", "refused", detail, wish.row["source"], wish.row["corpus"], row))
+            rejects.append(Reject("render", reason, detail, wish.row["source"], wish.row["corpus"], row))
             continue
         examples.append(_example(job, pack, name, wish, rendered, i, exemplars))
     return Piece(pa.Table.from_pylist(examples, schema=ORDERED_SCHEMA), rejects)
@@ -135,7 +137,7 @@ def _exemplars(job: RenderJob, name: str, wish: Wish) -> list[tuple[Exemplar, st
     return [
         (e, rendered.prompts[e.index] + rendered.completions[e.index])
         for e in chosen
-        if rendered.refusals[e.index] is None
+        if rendered.prompts[e.index]
     ]
 
 
