@@ -51,14 +51,14 @@ def misfit(row: Any, columns: Mapping[str, ColumnType], labels: Labels) -> str |
         return f"columns {one_line(', '.join(row), 100)}"
     for name, kind in columns.items():
         value = row[name]
-        if not _fits(value, kind):
+        if not fits(value, kind):
             return f"'{name}' is {one_line(json.dumps(value, ensure_ascii=False), 40)}, not {SHAPES[kind]}"
         if kind == "label" and value not in labels[name]:
             return f"'{name}' is the unknown label '{one_line(value, 40)}', {did_you_mean(value, labels[name])}"
     return None
 
 
-def _fits(value: Any, kind: ColumnType) -> bool:
+def fits(value: Any, kind: ColumnType) -> bool:
     if kind == "json":
         return not isinstance(value, str)  # tables hold JSON text: a bare text would be read as that
     if kind in ("string", "label"):

@@ -1,60 +1,124 @@
-"""The Jinja2 that packs are written in: its environment, its filters, and what is refused before anything runs."""
+"""The Jinja2 that packs are written in, and what of it is refused before anything runs.
 
-import json
-from collections.abc import Collection
-from typing import Any
+In: a text or an expression of a pack. Out: its syntax tree. Refused with the line: what does not parse, names that
+nobody gave it, statements and filters that packs do not have, attributes that start with an underscore, nesting
+and length beyond what a person writes.
+"""
+
+from collections.abc import Callable, Collection, Iterator
 
 import jinja2
-import jinja2.meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import meta, nodes
+from jinja2.parser import Parser
 
 from zhiling.errors import did_you_mean, one_line
+from zhiling.templates.filters import FILTERS, METHODS, TESTS
+
+MAX_SOURCE = 20_000  # characters of a text
+MAX_DEPTH = 60       # of its syntax tree
+MAX_LOOPS = 4        # in one another
+GLOBALS = frozenset({"range"})
+LOOP_NAMES = frozenset({
+    "index", "index0", "revindex", "revindex0", "first", "last", "length", "cycle", "changed", "previtem", "nextitem",
+})
+CALLED = LOOP_NAMES | {name for methods in METHODS.values() for name in methods}
+ALLOWED = (
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For, nodes.Assign,
+    nodes.AssignBlock, nodes.FilterBlock, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Getitem, nodes.Getattr,
+    nodes.Slice, nodes.Call, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Pos,
+    nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Concat, nodes.List, nodes.Dict,
+    nodes.Pair, nodes.Tuple, nodes.Keyword,
+)
+# nothing is worked out beforehand: `optimized` and a plain `finalize` would run what a pack writes with constants
+_ENVIRONMENT = jinja2.Environment(
+    keep_trailing_newline=True, optimized=False, finalize=jinja2.pass_context(lambda context, value: value)
+)
+_ENVIRONMENT.filters, _ENVIRONMENT.tests = dict(FILTERS), dict(TESTS)
 
 
-class Problem(Exception):
+class SourceError(Exception):
     """Why a source cannot be part of a pack: what was seen in which of its lines, and what to do."""
 
     def __init__(self, saw: str, do: str, line: int = 1) -> None:
         self.saw, self.do, self.line = saw, do, line
-        super().__init__(f"{saw}; {do}")
+        super().__init__(f"line {line}: {saw}; {do}")
 
 
-def to_json(value: Any) -> str:
-    """`value` as compact JSON, non-ASCII kept: a row's text, quoted so that it cannot end the JSON around it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def parse_text(source: str, known: Collection[str]) -> nodes.Template:
+    """The syntax tree of a text that uses only `known` names. Raises SourceError."""
+    return _checked(source, known, lambda: _ENVIRONMENT.parse(source))
 
 
-def letter(index: int) -> str:
-    """0 is A, 1 is B, up to 25."""
-    if not 0 <= index <= 25:
-        raise ValueError(f"letter needs a number from 0 to 25, not {index}")
-    return chr(ord("A") + index)
+def parse_expression(source: str, known: Collection[str]) -> nodes.Template:
+    """The syntax tree of a template that leaves the value of an expression in `result`. Raises SourceError."""
+    def tree() -> nodes.Template:
+        parser = Parser(_ENVIRONMENT, source, state="variable")
+        expression = parser.parse_expression()
+        if not parser.stream.eos:
+            raise jinja2.TemplateSyntaxError("more follows the expression", parser.stream.current.lineno)
+        return nodes.Template([nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)], lineno=1)
+
+    return _checked(source, known, tree)
 
 
-FILTERS = {"json": to_json, "letter": letter}
-
-
-def environment() -> ImmutableSandboxedEnvironment:
-    """A sandboxed Jinja2 in which undefined names are errors."""
-    made = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    made.filters |= FILTERS
-    return made
-
-
-_PARSER = environment()
-
-
-def check_text(source: str, known: Collection[str]) -> None:
-    """Refuse a text that does not parse or that uses names not `known`. Raises Problem."""
+def _checked(source: str, known: Collection[str], parse: Callable[[], nodes.Template]) -> nodes.Template:
+    if len(source) > MAX_SOURCE:
+        raise SourceError(f"is {len(source):,} characters long", f"keep it under {MAX_SOURCE:,}")
     try:
-        tree = _PARSER.parse(source)
-        used = jinja2.meta.find_undeclared_variables(tree)
+        tree = parse()
+        for node, loops in _walk(tree):
+            _check_node(node, loops)
+        undeclared = _undeclared(tree) - set(known) - GLOBALS
     except jinja2.TemplateSyntaxError as error:
-        raise Problem(f"does not parse ({one_line(error.message or 'syntax', 100)})", "mend it", error.lineno) from None
-    for name in sorted(used - set(known)):
-        raise Problem(f"uses the undefined name '{name}'", did_you_mean(name, known))
+        raise SourceError(f"does not parse ({one_line(error.message or '', 100)})", "mend it", error.lineno) from None
+    except (RecursionError, ValueError) as error:  # thousands of brackets; a number of thousands of digits
+        problem = "nested too deep" if isinstance(error, RecursionError) else one_line(str(error), 60)
+        raise SourceError(f"does not parse ({problem})", "simplify it") from None
+    for name in sorted(undeclared):
+        line = next((n.lineno for n in tree.find_all(nodes.Name) if n.name == name), 1)
+        raise SourceError(f"uses the undefined name '{name}'", did_you_mean(name, known), line)
+    return tree
 
 
-def check_expression(source: str, known: Collection[str]) -> None:
-    """Refuse an expression that does not parse or that uses names not `known`. Raises Problem."""
-    check_text("{{ (" + source + ") }}", known)
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """As `jinja2.meta.find_undeclared_variables`, which would work out constants."""
+    generator = meta.TrackingCodeGenerator(_ENVIRONMENT)
+    generator.optimizer = None
+    generator.visit(tree)
+    return generator.undeclared_identifiers
+
+
+def _walk(tree: nodes.Node) -> Iterator[tuple[nodes.Node, int]]:
+    """Every node, and in how many loops it is."""
+    todo = [(tree, 0, 0)]
+    while todo:
+        node, depth, loops = todo.pop()
+        if depth > MAX_DEPTH:
+            raise SourceError("is nested too deep", "simplify it", node.lineno)
+        loops += isinstance(node, nodes.For)
+        yield node, loops
+        todo += [(child, depth + 1, loops) for child in node.iter_child_nodes()]
+
+
+def _check_node(node: nodes.Node, loops: int) -> None:
+    """Refuse what packs do not have."""
+    def refuse(saw: str, do: str) -> SourceError:
+        return SourceError(saw, do, node.lineno or 1)
+
+    if not isinstance(node, ALLOWED):
+        raise refuse(f"uses {type(node).__name__.lower()}, which packs do not have", "write it without")
+    if isinstance(node, nodes.Name) and node.name in ("self", "super"):
+        raise refuse(f"uses {node.name}, which packs do not have", "write it without")
+    if isinstance(node, nodes.Filter) and node.name not in FILTERS:
+        do = "use json" if node.name == "tojson" else did_you_mean(node.name, FILTERS)
+        raise refuse(f"uses the filter '{node.name}', which packs do not have", do)
+    if isinstance(node, nodes.Test) and node.name not in TESTS:
+        raise refuse(f"uses the test '{node.name}', which packs do not have", did_you_mean(node.name, TESTS))
+    if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
+        raise refuse(f"reaches for '{one_line(node.attr, 40)}'", "names with an underscore first are not for templates")
+    if isinstance(node, nodes.Call):
+        name = getattr(node.node, "attr", getattr(node.node, "name", ""))
+        if name not in (CALLED if isinstance(node.node, nodes.Getattr) else GLOBALS):
+            raise refuse(f"calls '{one_line(name, 40)}', which packs do not have", did_you_mean(name, CALLED | GLOBALS))
+    if isinstance(node, nodes.For) and (node.recursive or loops > MAX_LOOPS):
+        raise refuse("has a recursive loop" if node.recursive else f"has {loops} loops in one another", "simplify it")

@@ -16,7 +16,7 @@ from zhiling.rows import RESERVED
 from zhiling.settings import Document, Key, parse, read_yaml
 from zhiling.store import digest
 from zhiling.templates.examples import misfit, read_examples
-from zhiling.templates.language import Problem, check_expression, check_text
+from zhiling.templates.language import SourceError, parse_expression, parse_text
 from zhiling.templates.schema import NO_CHOICES, TASKS, KnownCorpus, PackSettings, Parser, TemplateSettings, Turn
 
 __all__ = [
@@ -198,11 +198,11 @@ def _check_template(pack: Pack, template: TemplateSettings, place: Key) -> None:
     if template.rationale is not None and template.parser is None:
         raise refuse(("rationale",), "has a rationale and no parser", "say with `parser:` how its answer is found")
     known = pack.settings.columns.keys() | NAMES
-    for check, sources in ((check_text, template.texts), (check_expression, template.expressions)):
+    for parse_source, sources in ((parse_text, template.texts), (parse_expression, template.expressions)):
         for key, source in sources.items():
             try:
-                check(source, known)
-            except Problem as problem:
+                parse_source(source, known)
+            except SourceError as problem:
                 raise refuse(key, problem.saw, problem.do, problem.line if "\n" in source.strip("\n") else 0) from None
     if isinstance(template.choices, dict) and pack.label_columns:
         _check_choices(pack, template.choices, refuse)

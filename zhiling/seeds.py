@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from struct import unpack
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -11,6 +12,13 @@ def draw(seed: int, purpose: str, key: str) -> int:
     """A uniform 64-bit integer for (seed, purpose, key)."""
     text = f"{seed}\x1f{purpose}\x1f{key}".encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+
+
+def draws(seed: int, purpose: str, keys: Sequence[str]) -> list[int]:
+    """`draw` for many keys, in less time."""
+    prefix = f"{seed}\x1f{purpose}\x1f".encode("utf-8", "surrogatepass")
+    digests = [blake2b(prefix + key.encode("utf-8", "surrogatepass"), digest_size=8).digest() for key in keys]
+    return list(unpack(f">{len(digests)}Q", b"".join(digests)))
 
 
 def uniform(seed: int, purpose: str, key: str) -> float:

@@ -1,0 +1,101 @@
+"""A template made ready: its texts and expressions compiled, its fixed words and names worked out.
+
+In: a pack and a template's name. Out: all that rendering needs to know of the two, made once and used for every row.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from jinja2 import nodes
+
+from zhiling.templates.language import parse_expression, parse_text
+from zhiling.templates.pack import NAMES, Pack, choice_column
+from zhiling.templates.sandbox import Piece, compile_expression, compile_text
+from zhiling.templates.schema import TemplateSettings
+
+DELIMITERS = {"zh": "", "en": " "}  # between prompt and completion: Chinese has no space there
+
+
+@dataclass
+class Learnt:
+    """What rendering has found out about a template; it makes rendering faster and changes nothing else."""
+
+    skeletons: dict[Hashable, Any] = field(default_factory=dict)  # by shape; None where a shape has none
+    steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A template ready to render."""
+
+    pack: Pack
+    template: TemplateSettings
+    texts: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Piece]]]  # system, prompt, turns (`0`, ...), ...
+    expressions: Mapping[str, Callable[[Mapping[str, Any]], Any]]        # choices, when
+    uses: frozenset[str]               # every name in them
+    words: Sequence[str] | None        # choices that are the same for every row
+    names: Mapping[str, Any]           # `labels` and `verbalizer`
+    learnt: Learnt = field(default_factory=Learnt)
+
+    @property
+    def delimiter(self) -> str:
+        """What every completion starts with."""
+        own = self.template.delimiter
+        return DELIMITERS[self.pack.settings.language] if own is None else own
+
+    @property
+    def purpose(self) -> str:
+        """What the row's draws are for."""
+        return f"{self.pack.name}/{self.template.name}"
+
+    @cached_property
+    def columns(self) -> dict[str, Any]:
+        """The declared columns that are used, with their types."""
+        return {name: kind for name, kind in self.pack.settings.columns.items() if name in self.uses}
+
+    @property
+    def draws(self) -> bool:
+        """Whether its texts hang on the row's draw."""
+        return "draw" in self.uses
+
+
+def compile_template(pack: Pack, name: str) -> Compiled:
+    """Compile the template `name` of `pack`."""
+    template, known = pack.template(name), pack.settings.columns.keys() | NAMES
+    texts = {_part(key): parse_text(source, known) for key, source in template.texts.items()}
+    expressions = {_part(key): parse_expression(source, known) for key, source in template.expressions.items()}
+    uses = {n.name for tree in [*texts.values(), *expressions.values()] for n in tree.find_all(nodes.Name)}
+    words, verbalizer = _words(pack, template)
+    return Compiled(
+        pack, template,
+        {part: compile_text(tree) for part, tree in texts.items()},
+        {part: compile_expression(tree) for part, tree in expressions.items()},
+        frozenset(uses), words, {"labels": _labels(pack), "verbalizer": verbalizer},
+    )
+
+
+def _part(key: Sequence[str | int]) -> str:
+    return str(key[1]) if len(key) > 1 else str(key[0])
+
+
+def _labels(pack: Pack) -> Any:
+    labels = {column: list(pack.labels_of(column)) for column in pack.label_columns}
+    return labels if len(labels) > 1 else next(iter(labels.values()), [])
+
+
+def _words(pack: Pack, template: TemplateSettings) -> tuple[list[str] | None, dict[str, Any]]:
+    """A template's fixed choices, if any, and the word for each label."""
+    columns, own = pack.label_columns, template.choices
+    words = {column: dict(pack.labels_of(column)) for column in columns}
+    if isinstance(own, dict):
+        words.setdefault(choice_column(pack, own) or "", {}).update(own)
+    verbalizer: dict[str, Any] = words if len(columns) > 1 else next(iter(words.values()), {})
+    if isinstance(own, str):
+        return None, verbalizer
+    if own is None:
+        fixed = list(verbalizer.values()) if len(columns) == 1 and not template.inverted else None
+    else:
+        fixed = list(own.values()) if isinstance(own, dict) else own
+    return None if fixed is None else [word.strip() for word in fixed], verbalizer
