@@ -24,6 +24,7 @@ class Learnt:
 
     skeletons: dict[Hashable, Any] = field(default_factory=dict)  # by shape; None where a shape has none
     steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
+    minijinja: list[Any] = field(default_factory=list)  # its renderer or None, once that is known
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Compiled:
 def compile_template(pack: Pack, name: str) -> Compiled:
     """Compile the template `name` of `pack`."""
     template, known = pack.template(name), pack.settings.columns.keys() | NAMES
-    texts = {_part(key): parse_text(source, known) for key, source in template.texts.items()}
-    expressions = {_part(key): parse_expression(source, known) for key, source in template.expressions.items()}
+    texts = {part_name(key): parse_text(source, known) for key, source in template.texts.items()}
+    expressions = {part_name(key): parse_expression(source, known) for key, source in template.expressions.items()}
     uses = {n.name for tree in [*texts.values(), *expressions.values()] for n in tree.find_all(nodes.Name)}
     words, verbalizer = _words(pack, template)
     return Compiled(
@@ -76,7 +77,8 @@ def compile_template(pack: Pack, name: str) -> Compiled:
     )
 
 
-def _part(key: Sequence[str | int]) -> str:
+def part_name(key: Sequence[str | int]) -> str:
+    """How a text is called here: by its key, a turn by its number."""
     return str(key[1]) if len(key) > 1 else str(key[0])
 
 

@@ -1,8 +1,7 @@
 """Rows one by one: in Jinja2's sandbox, or in minijinja where it has been shown to say the same.
 
-In: rows that fit their pack. Out: each row's texts and choices, or why there are none. minijinja renders a template
-only if it is written in the part of the language that both engines share to the letter and if both give the same
-bytes on all of the pack's examples. It counts its own steps and only gets rows too short to make much of them.
+In: rows that fit their pack. Out: each row's texts and choices, or why there are none. The sandbox is the measure:
+minijinja renders a template only if `mini.py` takes it and if both give the same bytes on all examples of the pack.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from zhiling.errors import one_line
-from zhiling.templates.batch import Rows, order
+from zhiling.templates.batch import Rows, make_rows, order
 from zhiling.templates.compiled import Compiled
+from zhiling.templates.mini import Render, is_short, minijinja_for
 from zhiling.templates.sandbox import BUDGET, ERRORS
+
+Texts = Mapping[str, str]
 
 
 class Refused(Exception):  # noqa: N818 - a row is refused; nothing went wrong
@@ -23,26 +25,73 @@ class Refused(Exception):  # noqa: N818 - a row is refused; nothing went wrong
 class Said:
     """What a template says for a row."""
 
-    texts: Mapping[str, str]
+    texts: Texts
     words: Sequence[str] | None  # the choices, as shown
 
 
-def render_row(compiled: Compiled, rows: Rows, i: int) -> Said | None:
+def render_row(compiled: Compiled, rows: Rows, i: int, only_sandbox: bool = False) -> Said | None:
     """The i-th row's texts; None where the template does not want the row. Raises Refused."""
-    values = {**{name: column[i] for name, column in rows.columns.items()}, **compiled.names}
-    if compiled.draws:
-        values["draw"] = rows.draws[i]
+    fast = None if only_sandbox else _fast(compiled)
     BUDGET.start()
     try:
-        when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
-        if when and not when(values | {"choices": []}):
+        values, words = _values(compiled, rows, i)
+        if values is None:
             return None
-        words = compiled.words
-        if chosen:
-            words = [str(word).strip() for word in chosen(values | {"choices": []})]
-        if words is not None and compiled.template.shuffle_choices:
-            words = [words[k] for k in order(len(words), rows.orders[i])]
-        values["choices"] = list(words or [])
-        return Said({part: "".join(map(str, text(values))) for part, text in compiled.texts.items()}, words)
+        texts = _by_minijinja(fast, values) if fast else None
+        return Said(texts or _by_sandbox(compiled, values), words)
     except ERRORS as error:
         raise Refused(f"does not render: {one_line(str(error))}") from None
+
+
+def _values(compiled: Compiled, rows: Rows, i: int) -> tuple[dict[str, Any] | None, Sequence[str] | None]:
+    """What the row's texts are given, and its choices; nothing where the template does not want the row."""
+    values = {**{name: rows.columns[name][i] for name in compiled.columns}, **compiled.names, "choices": []}
+    if compiled.draws:
+        values["draw"] = rows.draws[i]
+    when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
+    if when and not when(values):
+        return None, None
+    words = [str(word).strip() for word in chosen(values)] if chosen else compiled.words
+    if words is not None and compiled.template.shuffle_choices:
+        words = [words[k] for k in order(len(words), rows.orders[i])]
+    values["choices"] = list(words or [])
+    return values, words
+
+
+def _by_sandbox(compiled: Compiled, values: Mapping[str, Any]) -> Texts:
+    return {part: "".join(map(str, text(values))) for part, text in compiled.texts.items()}
+
+
+def _by_minijinja(fast: Render, values: Mapping[str, Any]) -> Texts | None:
+    """The texts; None where they are too long for minijinja, or where it fails: the sandbox will say why."""
+    try:
+        return fast(values) if is_short(values) else None
+    except Exception:
+        return None
+
+
+def _fast(compiled: Compiled) -> Render | None:
+    """The template's renderer in minijinja, if both engines say the same of every example."""
+    if not compiled.learnt.minijinja:
+        fast = minijinja_for(compiled)
+        compiled.learnt.minijinja.append(fast if fast and _says_the_same(compiled, fast) else None)
+    found: Render | None = compiled.learnt.minijinja[0]
+    return found
+
+
+def _says_the_same(compiled: Compiled, fast: Render) -> bool:
+    examples = compiled.pack.examples
+    columns = {name: [row[name] for row in examples] for name in compiled.pack.settings.columns}
+    rows, refusals = make_rows(compiled, columns, [f"example-{i}" for i in range(len(examples))], seed=0)
+    compared = 0
+    for i in set(range(len(examples))) - refusals.keys():
+        BUDGET.start()
+        try:
+            values, _ = _values(compiled, rows, i)
+            if values is not None:
+                if _by_minijinja(fast, values) != _by_sandbox(compiled, values):
+                    return False
+                compared += 1
+        except ERRORS:
+            return False
+    return compared > 0

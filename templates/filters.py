@@ -110,7 +110,7 @@ _JINJAS = (
     "wordcount", "map", "reject", "rejectattr", "select", "selectattr",
 )
 FILTERS: Mapping[str, Callable[..., Any]] = {
-    **{name: unwrap(cast(Any, plain.FILTERS[name])) for name in _JINJAS},
+    **{name: cast(Any, unwrap)(plain.FILTERS[name]) for name in _JINJAS},
     "format": format_, "join": join, "json": to_json, "letter": letter, "replace": replace, "round": round_,
 }
 STRUCTURAL = frozenset({  # these hand the items of a list on without looking at them

@@ -261,13 +261,14 @@ class _Slot(str):
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The environment; one is enough for all templates."""
     return Environment()
 
 
 def compile_text(tree: nodes.Template) -> Callable[[Mapping[str, Any]], Iterator[Piece]]:
     """A function that renders a text, piece by piece; the budget is to be started before."""
-    template = _environment().from_string(counted(tree))
+    template = environment().from_string(counted(tree))
 
     def render(values: Mapping[str, Any]) -> Iterator[Piece]:
         for piece in template.root_render_func(template.new_context(dict(values))):
@@ -278,7 +279,7 @@ def compile_text(tree: nodes.Template) -> Callable[[Mapping[str, Any]], Iterator
 
 def compile_expression(tree: nodes.Template) -> Callable[[Mapping[str, Any]], Any]:
     """A function that gives the value of an expression; the budget is to be started before."""
-    template = _environment().from_string(counted(tree))
+    template = environment().from_string(counted(tree))
 
     def evaluate(values: Mapping[str, Any]) -> Any:
         context = template.new_context(dict(values))
