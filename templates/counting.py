@@ -10,6 +10,7 @@ from typing import Any, cast
 from jinja2 import nodes
 
 PER_STEP = 16  # characters that are handled in one step
+PER_CALL = 5   # steps of a filter, test or method
 
 
 def counted(node: nodes.Template) -> nodes.Template:
@@ -51,6 +52,7 @@ def _weight(loop: nodes.For) -> int:
     steps, todo = 1, list(loop.iter_child_nodes(exclude=("target", "iter")))
     while todo:
         node = todo.pop()
-        steps += 1 + (len(node.data) // PER_STEP if isinstance(node, nodes.TemplateData) else 0)
+        steps += PER_CALL if isinstance(node, nodes.Filter | nodes.Test | nodes.Call | nodes.Concat) else 1
+        steps += len(node.data) // PER_STEP if isinstance(node, nodes.TemplateData) else 0
         todo += [] if isinstance(node, nodes.For) else node.iter_child_nodes()
     return steps

@@ -117,11 +117,12 @@ STRUCTURAL = frozenset({  # these hand the items of a list on without looking at
     "count", "d", "default", "first", "items", "last", "length", "list", "reverse",
     "map", "reject", "rejectattr", "select", "selectattr",
 })
-WALKING = frozenset({  # these take a text as a list of characters
-    "join", "list", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "sum", "unique",
-})
+ITERATING = frozenset({"join", "max", "min", "sort", "sum", "unique"})  # a list or what makes one is the same to these
+WALKING = frozenset({  # these take a text character by character
+    "list", "map", "reject", "rejectattr", "select", "selectattr", "title", "wordcount",
+}) | ITERATING
 TESTS: Mapping[str, Callable[..., Any]] = {
-    name: test
+    name: cast(Any, test)
     for name, test in PLAIN_TESTS.items()
     if name not in ("callable", "escaped", "filter", "sameas", "test")
 }

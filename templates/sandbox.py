@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from zhiling.templates.counting import PER_STEP, counted
 from zhiling.templates.filters import (
     FILTERS,
+    ITERATING,
     MAX_CHARACTERS,
     METHODS,
     STRUCTURAL,
@@ -39,8 +40,9 @@ from zhiling.templates.unread import Looked, Unread, calculate, holds_unread
 ERRORS = (  # what a template can do to itself
     jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )
-STEPS = 1_000_000  # for one row
-PER_ITEM = 4       # steps for an item of a list
+STEPS = 500_000  # for one row
+PER_ITEM = 4     # steps for an item of a list
+MAX_BITS = 4096  # of a product
 Piece = str | Unread
 
 
@@ -50,10 +52,11 @@ class Budget(threading.local):
     steps = 0
     characters = 0
     unread = False  # whether the row's texts are unread
+    touched = 0     # how often an unread value should have been paid for
 
     def start(self, unread: bool = False) -> None:
         """A new row."""
-        self.steps, self.characters, self.unread = STEPS, MAX_CHARACTERS, unread
+        self.steps, self.characters, self.unread, self.touched = STEPS, MAX_CHARACTERS, unread, 0
 
     def pay(self, steps: int) -> None:
         """Take `steps`. Raises Excess where they are not left."""
@@ -67,15 +70,17 @@ BUDGET = Budget()
 
 def _size(value: Any) -> int:
     """Characters and items in `value`; looking through a list is paid for."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return len(value)
+    if kind is int:
+        return int(value.bit_length()) // 3
     if isinstance(value, list | tuple | dict):
         BUDGET.pay(PER_ITEM * len(value))
         inside = [*value, *value.values()] if isinstance(value, dict) else value
         return len(value) + sum(map(_size, inside))
-    if isinstance(value, int):
-        return value.bit_length() // 3
-    return len(value) if isinstance(value, range) else 1
+    BUDGET.touched += isinstance(value, Unread)
+    return len(value) if kind is range else 1
 
 
 def _paid(value: Any) -> Any:
@@ -83,8 +88,9 @@ def _paid(value: Any) -> Any:
     if hasattr(value, "__next__") and not isinstance(value, LoopContext):
         return _each(value, PER_ITEM)
     size = _size(value)
-    fits(size)
-    BUDGET.pay(1 + size // PER_STEP)
+    if size > PER_STEP:  # less is paid for with the loop that it stands in
+        fits(size)
+        BUDGET.pay(size // PER_STEP)
     return value
 
 
@@ -96,9 +102,11 @@ def _each(values: Iterator[Any], steps: int) -> Iterator[Any]:
 
 def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`function` of its arguments, paid for; put off where they are unread."""
-    for value in (*args, *kwargs.values()):
-        BUDGET.pay(1 + _size(value) // PER_STEP)
+    size = sum(map(_size, args)) + sum(map(_size, kwargs.values()))
+    if size > PER_STEP:
+        BUDGET.pay(size // PER_STEP)
     if BUDGET.unread and (holds_unread(args) or holds_unread(kwargs)):
+        BUDGET.touched += 1  # for the result
         return Unread((), function, args, kwargs)
     return _paid(function(*args, **kwargs))
 
@@ -128,6 +136,8 @@ def _calculate(symbol: str, left: Any, right: Any) -> Any:
     if symbol == "%" and isinstance(left, str):
         raise SecurityError("texts are not formatted by %; use ~ or format")
     if symbol == "*":
+        if type(left) is type(right) is int and left.bit_length() + right.bit_length() > MAX_BITS:
+            raise Excess(f"makes a number of more than {MAX_BITS:,} bits")
         for items, times in ((left, right), (right, left)):
             if isinstance(items, str | list | tuple) and isinstance(times, int):
                 fits(_size(items) * times)
@@ -164,6 +174,8 @@ class Environment(ImmutableSandboxedEnvironment):
         """Call a method or `range`; nothing else can be called."""
         kwargs.pop("_loop_vars", None)
         if isinstance(__obj, _Method):
+            if isinstance(__obj.owner, dict) and not args:
+                return _paid(_call_method(__obj.owner, __obj.name))
             return _apply(_call_method, __obj.owner, __obj.name, *args, **kwargs)
         if __obj is small_range or isinstance(getattr(__obj, "__self__", None), LoopContext):
             return _paid(__obj(*(_handled(__context, value) for value in args), **kwargs))
@@ -171,8 +183,10 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, and joining of texts and lists, within the bounds of a value."""
+        if type(left) is type(right) is int and operator != "*":
+            return _OPERATORS[operator](left, right)
         if isinstance(left, Unread) or isinstance(right, Unread):
-            BUDGET.pay(1)
+            BUDGET.touched += 3  # both sides and the result
             return calculate(operator, partial(_calculate, operator), left, right)
         return _apply(partial(_calculate, operator), left, right)
 
@@ -190,6 +204,8 @@ def _filter(environment: Environment, name: str, function: Callable[..., Any]) -
             bound = partial(function, environment)
         elif passes.endswith("context"):
             bound = partial(function, context)
+        if BUDGET.unread and name in ITERATING and hasattr(value, "__next__"):
+            value = list(value)
         if name in STRUCTURAL and not isinstance(value, Unread):
             return _paid(bound(_paid(value), *args, **kwargs))
         if passes.endswith("context"):
@@ -202,8 +218,7 @@ def _filter(environment: Environment, name: str, function: Callable[..., Any]) -
 def _test(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A test that is paid for; unread values can only be tested for being there."""
     def run(*args: Any) -> bool:
-        for value in args:
-            BUDGET.pay(1 + _size(value) // PER_STEP)
+        BUDGET.pay(sum(map(_size, args)) // PER_STEP)
         if BUDGET.unread and holds_unread(args) and not (name == "defined" and args[0].place):
             raise Looked
         return bool(function(*args))

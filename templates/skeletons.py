@@ -16,8 +16,8 @@ from typing import Any
 from zhiling.templates.batch import Rows, order
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.filters import MAX_CHARACTERS
-from zhiling.templates.sandbox import BUDGET, ERRORS, Piece
-from zhiling.templates.unread import Draw, Looked, Unread, read, weight
+from zhiling.templates.sandbox import BUDGET, ERRORS, PER_ITEM, STEPS, Piece
+from zhiling.templates.unread import Draw, Looked, Reading, Unread, holds_unread, longest
 
 MOST_SHOWN = 4       # shuffled choices whose order belongs to the shape
 MOST_SHAPES = 4_096  # of one template
@@ -32,11 +32,14 @@ class Skeleton:
     skipped: bool
     words: Sequence[Any] | None  # the choices, in the order shown or to be shuffled; some may be unread
     texts: Mapping[str, Line]
+    steps: int = 0    # what it took of a row's budget
+    printed: int = 0  # characters that expressions printed
+    touched: int = 0  # how often an unread value is yet to be paid for
 
-    @property
-    def weight(self) -> int:
-        """How many unread values there are in it, and how much is done with them."""
-        return weight(self.words or []) + sum(sum(map(weight, slots)) for _, slots in self.texts.values())
+    def affords(self, longest: int, printed: int) -> bool:
+        """Whether the sandbox would let rows through whose values are so long and which print so much more."""
+        steps = self.steps + (PER_ITEM + 1) * self.touched * longest
+        return steps <= STEPS and self.printed + printed <= MAX_CHARACTERS
 
 
 def group(compiled: Compiled, rows: Rows) -> list[tuple[list[int], Skeleton | None]]:
@@ -56,17 +59,18 @@ def group(compiled: Compiled, rows: Rows) -> list[tuple[list[int], Skeleton | No
 
 def _shapes(compiled: Compiled, rows: Rows, step: int) -> Iterable[Hashable]:
     """Each row's shape."""
-    parts: list[Iterable[Hashable]] = [repeat(True, len(rows.ids))]
+    count = len(rows.ids)
+    parts: list[Iterable[Hashable]] = [repeat(True, count)]
     for name, kind in compiled.columns.items():
         column = rows.columns[name]
         if kind == "label":
             parts.append(column)
         elif kind == "string":
-            parts += [] if all(column) else [map(bool, column)]
+            parts.append(repeat(True, count) if all(column) else map(bool, column))
         elif kind == "strings":
             parts.append(tuple(map(bool, texts)) for texts in column)
         elif kind == "spans":
-            parts.append(tuple((bool(s["text"]), s["label"]) for s in spans) for spans in column)
+            parts.append(tuple((bool(s["text"]), s["label"], *s) for s in spans) for spans in column)
         else:
             parts.append(map(_json_shape, column))
     if step > 1:
@@ -88,7 +92,7 @@ def _json_shape(value: Any) -> Hashable:
         return ("list", *map(_json_shape, value))
     if isinstance(value, dict):
         return ("dict", *((key, _json_shape(inner)) for key, inner in value.items()))
-    return type(value).__name__, value
+    return repr(value)
 
 
 def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
@@ -116,7 +120,10 @@ def _skeleton(compiled: Compiled, row: Rows, steps: set[int]) -> Skeleton | None
             return Skeleton(True, None, {})
         words = compiled.words if chosen is None else list(map(_word, chosen(values)))
         values["choices"] = _shown_words(compiled, words, row)
-        return Skeleton(False, words, {part: _line(text(values)) for part, text in compiled.texts.items()})
+        texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
+        return Skeleton(
+            False, words, texts, STEPS - BUDGET.steps, MAX_CHARACTERS - BUDGET.characters, BUDGET.touched
+        )
     except (Looked, *ERRORS):
         return None
 
@@ -152,44 +159,34 @@ def fill(
     compiled: Compiled, skeleton: Skeleton, rows: Rows
 ) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
     """The texts and shown choices of rows of one shape, as columns; None where they have to be done one by one."""
-    count = len(rows.ids)
-    columns: dict[str, Sequence[Any]] = {**rows.columns, "draw": rows.draws}
-    if skeleton.weight * _longest(compiled, rows) > MAX_CHARACTERS:
-        return None
+    reading = Reading({**rows.columns, "draw": rows.draws}, len(rows.ids))
     BUDGET.start()
     try:
-        words = None if skeleton.words is None else _words(compiled, skeleton.words, rows)
-        columns["choices"] = words or []
-        return {part: _filled(line, columns, count) for part, line in skeleton.texts.items()}, words
+        words = None if skeleton.words is None else _words(compiled, skeleton.words, rows, reading)
+        reading.columns = {**reading.columns, "choices": words or []}
+        slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
+        if not skeleton.affords(reading.longest, sum(longest(c) for found in slots.values() for c in found)):
+            return None
+        return {part: _filled(line[0], slots[part], reading.count) for part, line in skeleton.texts.items()}, words
     except ERRORS:
         return None
 
 
-def _longest(compiled: Compiled, rows: Rows) -> int:
-    """No text in the rows is longer than this."""
-    longest = 1
-    for name, kind in compiled.columns.items():
-        measure = len if kind in ("string", "label") else lambda value: len(str(value))
-        longest = max(longest, max(map(measure, rows.columns[name])))
-    return longest
-
-
-def _words(compiled: Compiled, words: Sequence[Any], rows: Rows) -> Sequence[Sequence[str]]:
+def _words(
+    compiled: Compiled, words: Sequence[Any], rows: Rows, reading: Reading
+) -> Sequence[Sequence[str]]:
     """Each row's choices, in its order."""
-    count = len(rows.ids)
-    if not any(isinstance(word, Unread) for word in words):
-        listed: Sequence[Sequence[str]] = [words] * count
-    else:
-        listed = list(zip(*(read(word, rows.columns, count) for word in words), strict=True))
+    if not compiled.template.shuffle_choices and not holds_unread(words):
+        return [words] * reading.count
+    if _order_shown(compiled):
+        return [[words[k] for k in order(len(words), rows.orders[0])]] * reading.count
+    listed = reading.column(words)
     if not compiled.template.shuffle_choices:
         return listed
-    if _order_shown(compiled):
-        return [[words[k] for k in order(len(words), rows.orders[0])]] * count
     return [[row[k] for k in order(len(row), number)] for row, number in zip(listed, rows.orders, strict=True)]
 
 
-def _filled(line: Line, columns: Mapping[str, Sequence[Any]], count: int) -> Sequence[str]:
-    format_, slots = line
+def _filled(format_: str, slots: Sequence[Sequence[Any]], count: int) -> Sequence[str]:
     if not slots:
         return [format_.replace("%%", "%")] * count
-    return list(map(format_.__mod__, zip(*(read(slot, columns, count) for slot in slots), strict=True)))
+    return list(map(format_.__mod__, zip(*slots, strict=True)))

@@ -83,38 +83,50 @@ def holds_unread(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(holds_unread, value))
 
 
-def weight(value: Any) -> int:
-    """How many unread values there are in `value`, and how much is done with them."""
-    if isinstance(value, Unread):
-        return 1 + sum(map(weight, value.args)) + sum(map(weight, value.kwargs.values()))
-    if isinstance(value, dict):
-        return sum(map(weight, value.values()))
-    return sum(map(weight, value)) if isinstance(value, list | tuple) else 0
+class Reading:
+    """Unread values read from the columns of some rows; `longest` is the size of the longest that was met."""
 
+    def __init__(self, columns: Mapping[str, Sequence[Any]], count: int) -> None:
+        self.columns, self.count, self.longest = columns, count, 0
 
-def read(value: Any, columns: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:
-    """`value` in each of `count` rows, all that is unread in it read from the rows' `columns`."""
-    if isinstance(value, Unread):
-        if value.make is not None:
-            return _made(value.make, value.args, value.kwargs, columns, count)
-        found = columns[str(value.place[0])]
-        for step in value.place[1:]:
+    def column(self, value: Any) -> Sequence[Any]:
+        """`value` in each row, all that is unread in it read."""
+        if not holds_unread(value):
+            return [value] * self.count
+        if isinstance(value, dict):
+            rows = zip(*map(self.column, value.values()), strict=True)
+            return [dict(zip(value, row, strict=True)) for row in rows]
+        if isinstance(value, list | tuple):
+            return list(map(type(value), zip(*map(self.column, value), strict=True)))
+        found = self._placed(value.place) if value.make is None else self._made(value)
+        self.longest = max(self.longest, longest(found))
+        return found
+
+    def _placed(self, place: tuple[str | int, ...]) -> Sequence[Any]:
+        found = self.columns[str(place[0])]
+        for step in place[1:]:
             found = [item[step] for item in found]
         return found
-    if isinstance(value, list | tuple) and holds_unread(value):
-        return [type(value)(row) for row in zip(*(read(v, columns, count) for v in value), strict=True)]
-    if isinstance(value, dict) and holds_unread(value):
-        rows = zip(*(read(v, columns, count) for v in value.values()), strict=True)
-        return [dict(zip(value, row, strict=True)) for row in rows]
-    return list(repeat(value, count))
+
+    def _made(self, value: Unread) -> Sequence[Any]:
+        assert value.make is not None
+        args = list(map(self.column, value.args))
+        if not value.kwargs:
+            return list(map(value.make, *args))
+        named = zip(*map(self.column, value.kwargs.values()), strict=True)
+        pairs = zip(zip(*args, strict=True), named, strict=True)
+        return [value.make(*row, **dict(zip(value.kwargs, more, strict=True))) for row, more in pairs]
 
 
-def _made(
-    make: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any],
-    columns: Mapping[str, Sequence[Any]], count: int,
-) -> Sequence[Any]:
-    if kwargs:
-        names = list(kwargs)
-        rows = zip(*(read(v, columns, count) for v in [*args, *kwargs.values()]), strict=True)
-        return [make(*row[: len(args)], **dict(zip(names, row[len(args):], strict=True))) for row in rows]
-    return list(map(make, *(read(arg, columns, count) for arg in args)))
+def longest(values: Sequence[Any]) -> int:
+    """The largest size among `values`."""
+    return max(map(len if set(map(type, values)) <= {str} else measure, values), default=0)
+
+
+def measure(value: Any) -> int:
+    """Characters and items in `value`."""
+    if isinstance(value, dict):
+        return len(value) + sum(map(measure, value)) + sum(map(measure, value.values()))
+    if isinstance(value, list | tuple):
+        return len(value) + sum(map(measure, value))
+    return len(str(value))
