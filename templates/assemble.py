@@ -1,7 +1,8 @@
-"""From rendered texts to what a model reads: ends stripped, conversations flattened, the answer found among the choices.
+"""From rendered texts to what a model reads: ends stripped, conversations flattened, answers looked up.
 
-In: the texts and choices of some rows, as columns. Out: their prompts, completions, choices, answers and messages,
-with a refusal for each row that lacks a text, repeats a choice or whose completion is not one of them.
+In: the texts and choices of some rows, as columns. Out: their prompts, completions, choices, answers and
+messages, with a refusal for each row that lacks a text, repeats a choice or whose completion is not one of
+them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ Turns = tuple[str, Sequence[str]]  # a role, and what each row says in it
 
 @dataclass
 class Rendered:
-    """A rendered batch: one list per column, all of the batch's length; refused and skipped rows hold empty values.
+    """A rendered batch: one list per column, as long as the batch; refused and skipped rows hold nothing.
 
     The text that a model reads is `prompt + completion`, nothing between: completions and choices
     carry the delimiter (a space in English, nothing in Chinese). `messages` are the same as a conversation,
@@ -41,7 +42,8 @@ class Rendered:
     def blank(cls, count: int) -> "Rendered":
         """`count` rows with nothing in them."""
         return cls(
-            [""] * count, [""] * count, [None] * count, [None] * count, [None] * count, [None] * count, [False] * count
+            prompts=[""] * count, completions=[""] * count, choices=[None] * count, answers=[None] * count,
+            messages=[None] * count, refusals=[None] * count, skipped=[False] * count,
         )
 
     def skip(self, places: Iterable[int]) -> None:
@@ -69,7 +71,7 @@ def assemble(
     for part, column in said.items():
         if not all(column):
             name = f"turn {int(part) + 1}" if part.isdigit() else part
-            refusals = [r or (None if text else f"empty {name}") for r, text in zip(refusals, column, strict=True)]
+            _note(refusals, (not text for text in column), f"empty {name}")
     if "rationale" in said:
         pairs = zip(said["rationale"], completions, strict=True)
         completions = [f"{reason.lstrip()}\n{answer}" for reason, answer in pairs]
@@ -81,9 +83,8 @@ def assemble(
     else:
         prompts = said["prompt"]
     if max(map(len, prompts), default=0) + max(map(len, completions), default=0) > MAX_CHARACTERS:
-        lengths = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-        long = f"longer than {MAX_CHARACTERS:,} characters"
-        refusals = [r or (long if n > MAX_CHARACTERS else None) for r, n in zip(refusals, lengths, strict=True)]
+        lengths = (len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
+        _note(refusals, (n > MAX_CHARACTERS for n in lengths), f"longer than {MAX_CHARACTERS:,} characters")
     choices: list[list[str] | None] = [None] * count
     answers: list[int | None] = [None] * count
     if words is not None and not compiled.template.free:
@@ -92,6 +93,13 @@ def assemble(
         completions = [delimiter + text for text in completions]
     rendered = Rendered(prompts, completions, choices, answers, messages, refusals, [False] * count)
     return rendered if refusals.count(None) == count else _blanked(rendered)
+
+
+def _note(refusals: list[str | None], wrong: Iterable[bool], why: str) -> None:
+    """Refuse the rows that are wrong, where nothing was wrong with them before."""
+    for i, is_wrong in enumerate(wrong):
+        if is_wrong and refusals[i] is None:
+            refusals[i] = why
 
 
 def _turns(template: TemplateSettings, said: Mapping[str, Sequence[str]]) -> list[Turns]:

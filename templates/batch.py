@@ -1,7 +1,7 @@
 """Rows that fit a pack, as columns: checked, JSON decoded, and all that is drawn for them drawn.
 
-In: the declared columns of some rows and their ids. Out: `Rows`. Refused, row by row: unknown labels, nulls, values
-of another type, text that is not JSON.
+In: the declared columns of some rows and their ids. Out: `Rows`. Refused, row by row: unknown labels, nulls,
+values of another type, text that is not JSON.
 """
 
 import json
@@ -74,9 +74,9 @@ def make_rows(
                 if problem := _misfit(compiled.pack, name, kind, value):
                     refusals.setdefault(i, problem)
         found[name] = column
-    drawn = [number >> 33 for number in draws(seed, f"draw:{compiled.purpose}", ids)] if compiled.draws else []
-    shuffle = compiled.template.shuffle_choices
-    return Rows(ids, found, drawn, draws(seed, f"choices:{compiled.purpose}", ids) if shuffle else []), refusals
+    drawn = draws(seed, f"draw:{compiled.purpose}", ids) if compiled.draws else []
+    orders = draws(seed, f"choices:{compiled.purpose}", ids) if compiled.template.shuffle_choices else []
+    return Rows(ids, found, [number >> 33 for number in drawn], orders), refusals
 
 
 def _all_fit(pack: Pack, name: str, kind: ColumnType, column: Sequence[Any]) -> bool:

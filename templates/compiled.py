@@ -1,6 +1,7 @@
 """A template made ready: its texts and expressions compiled, its fixed words and names worked out.
 
-In: a pack and a template's name. Out: all that rendering needs to know of the two, made once and used for every row.
+In: a pack and a template's name. Out: all that rendering needs to know of the two, made once and used for
+every row.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from zhiling.templates.pack import NAMES, Pack, choice_column
 from zhiling.templates.sandbox import Piece, compile_expression, compile_text
 from zhiling.templates.schema import TemplateSettings
 
+Values = Mapping[str, Any]
 DELIMITERS = {"zh": "", "en": " "}  # between prompt and completion: Chinese has no space there
 
 
@@ -33,11 +35,11 @@ class Compiled:
 
     pack: Pack
     template: TemplateSettings
-    texts: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Piece]]]  # system, prompt, turns (`0`, ...), ...
-    expressions: Mapping[str, Callable[[Mapping[str, Any]], Any]]        # choices, when
-    uses: frozenset[str]               # every name in them
-    words: Sequence[str] | None        # choices that are the same for every row
-    names: Mapping[str, Any]           # `labels` and `verbalizer`
+    texts: Mapping[str, Callable[[Values], Iterator[Piece]]]  # system, prompt, turns (`0`, ...), ...
+    expressions: Mapping[str, Callable[[Values], Any]]        # choices, when
+    uses: frozenset[str]         # every name in them
+    words: Sequence[str] | None  # choices that are the same for every row
+    names: Values                # `labels` and `verbalizer`
     learnt: Learnt = field(default_factory=Learnt)
 
     @property
@@ -66,7 +68,9 @@ def compile_template(pack: Pack, name: str) -> Compiled:
     """Compile the template `name` of `pack`."""
     template, known = pack.template(name), pack.settings.columns.keys() | NAMES
     texts = {part_name(key): parse_text(source, known) for key, source in template.texts.items()}
-    expressions = {part_name(key): parse_expression(source, known) for key, source in template.expressions.items()}
+    expressions = {
+        part_name(key): parse_expression(source, known) for key, source in template.expressions.items()
+    }
     uses = {n.name for tree in [*texts.values(), *expressions.values()] for n in tree.find_all(nodes.Name)}
     words, verbalizer = _words(pack, template)
     return Compiled(

@@ -1,7 +1,8 @@
 """Rows one by one: in Jinja2's sandbox, or in minijinja where it has been shown to say the same.
 
-In: rows that fit their pack. Out: each row's texts and choices, or why there are none. The sandbox is the measure:
-minijinja renders a template only if `mini.py` takes it and if both give the same bytes on all examples of the pack.
+In: rows that fit their pack. Out: each row's texts and choices, or why there are none. The sandbox is the
+measure: minijinja renders a template only if `mini.py` takes it and if both give the same bytes on all
+examples of the pack.
 """
 
 from collections.abc import Mapping, Sequence

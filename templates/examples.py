@@ -1,7 +1,7 @@
 """A pack's example rows: `examples.jsonl`, one JSON object a line holding exactly the declared columns.
 
-In: the file. Out: its rows. Refused with file and line: broken JSON, keys that stand twice, missing or unknown
-columns, values of another type or an unknown label, characters that no UTF-8 file can hold.
+In: the file. Out: its rows. Refused with file and line: broken JSON, keys that stand twice, missing or
+unknown columns, values of another type or an unknown label, characters that no UTF-8 file can hold.
 """
 
 import json
@@ -21,13 +21,16 @@ SHAPES = {
 }
 
 
-def read_examples(path: Path, columns: Mapping[str, ColumnType], labels: Labels) -> tuple[dict[str, Any], ...] | None:
-    """The rows of `path`; None where there is no such file. Raises UserError for the first that does not fit."""
+def read_examples(
+    path: Path, columns: Mapping[str, ColumnType], labels: Labels
+) -> tuple[dict[str, Any], ...] | None:
+    """The rows of `path`; None where there is no such file. Raises UserError for the first that is wrong."""
     if not path.is_file():
         return None
-    raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
-    if raw is None:
-        raise UserError(str(path), f"{path.stat().st_size:,} bytes of examples", f"keep them under {MAX_BYTES:,}")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UserError(str(path), f"{size:,} bytes of examples", f"keep them under {MAX_BYTES:,}")
+    raw = path.read_bytes()
     try:
         lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -54,11 +57,13 @@ def misfit(row: Any, columns: Mapping[str, ColumnType], labels: Labels) -> str |
         if not fits(value, kind):
             return f"'{name}' is {one_line(json.dumps(value, ensure_ascii=False), 40)}, not {SHAPES[kind]}"
         if kind == "label" and value not in labels[name]:
-            return f"'{name}' is the unknown label '{one_line(value, 40)}', {did_you_mean(value, labels[name])}"
+            near = did_you_mean(value, labels[name])
+            return f"'{name}' is the unknown label '{one_line(value, 40)}' ({near})"
     return None
 
 
 def fits(value: Any, kind: ColumnType) -> bool:
+    """Whether a value is of a column's type."""
     if kind == "json":
         return not isinstance(value, str)  # tables hold JSON text: a bare text would be read as that
     if kind in ("string", "label"):
@@ -79,7 +84,8 @@ def _parse(line: str, where: str) -> Any:
         row = json.loads(line, object_pairs_hook=_distinct, parse_constant=_not_json)
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise UserError(where, "half of a surrogate pair (a \\ud… escape)", "write the character itself") from None
+        saw = "half of a surrogate pair (a \\ud… escape)"
+        raise UserError(where, saw, "write the character itself") from None
     except RecursionError:
         raise UserError(where, "nested too deep", "flatten it") from None
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""The filters, tests and methods that packs may use: pure functions of their arguments, bounded before they run.
+"""The filters, tests and methods that packs may use: pure functions, bounded before they run.
 
-They are Jinja2's own wherever those are bounded by what they are given; those that could make much out of little
-(`join`, `replace`, `round`, `format`, `range`) refuse before they do.
+They are Jinja2's own wherever those are bounded by what they are given; those that could make much out of
+little (`join`, `replace`, `round`, `format`, `range`) refuse before they do.
 """
 
 import json
@@ -44,7 +44,7 @@ def cut(value: Any, start: Any, stop: Any, step: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """`value` as compact JSON, non-ASCII kept: a row's text, quoted so that it cannot end the JSON around it."""
+    """`value` as compact JSON, non-ASCII kept: a row's text, quoted, cannot end the JSON around it."""
     return _encode(value)
 
 
@@ -56,7 +56,9 @@ def letter(index: int) -> str:
 
 
 @pass_environment
-def join(environment: Environment, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+def join(
+    environment: Environment, value: Iterable[Any], d: str = "", attribute: str | int | None = None
+) -> str:
     """Jinja2's `join`."""
     if attribute is not None:
         value = map(plain.make_attrgetter(environment, attribute), value)
@@ -105,9 +107,9 @@ def _methods(kind: type, *names: str) -> dict[str, Callable[..., Any]]:
 
 
 _JINJAS = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last", "length",
-    "list", "lower", "max", "min", "reverse", "sort", "string", "sum", "title", "trim", "truncate", "unique", "upper",
-    "wordcount", "map", "reject", "rejectattr", "select", "selectattr",
+    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "last",
+    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr",
+    "sort", "string", "sum", "title", "trim", "truncate", "unique", "upper", "wordcount",
 )
 FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: cast(Any, unwrap)(plain.FILTERS[name]) for name in _JINJAS},
@@ -117,7 +119,7 @@ STRUCTURAL = frozenset({  # these hand the items of a list on without looking at
     "count", "d", "default", "first", "items", "last", "length", "list", "reverse",
     "map", "reject", "rejectattr", "select", "selectattr",
 })
-ITERATING = frozenset({"join", "max", "min", "sort", "sum", "unique"})  # a list or what makes one is the same to these
+ITERATING = frozenset({"join", "max", "min", "sort", "sum", "unique"})  # a generator will do for these
 WALKING = frozenset({  # these take a text character by character
     "list", "map", "reject", "rejectattr", "select", "selectattr", "title", "wordcount",
 }) | ITERATING
@@ -129,10 +131,10 @@ TESTS: Mapping[str, Callable[..., Any]] = {
 METHODS: Mapping[type, Mapping[str, Callable[..., Any]]] = {
     str: {
         **_methods(
-            str, "capitalize", "count", "endswith", "find", "index", "isalpha", "isascii", "isdecimal", "isdigit",
-            "islower", "isnumeric", "isspace", "isupper", "lower", "lstrip", "partition", "removeprefix",
-            "removesuffix", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith",
-            "strip", "swapcase", "title", "upper",
+            str, "capitalize", "count", "endswith", "find", "index", "isalpha", "isascii", "isdecimal",
+            "isdigit", "islower", "isnumeric", "isspace", "isupper", "lower", "lstrip", "partition",
+            "removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "split",
+            "splitlines", "startswith", "strip", "swapcase", "title", "upper",
         ),
         "join": lambda between, words: glue(*words, between=between), "replace": replace,
     },

@@ -1,8 +1,8 @@
 """The Jinja2 that packs are written in, and what of it is refused before anything runs.
 
-In: a text or an expression of a pack. Out: its syntax tree. Refused with the line: what does not parse, names that
-nobody gave it, statements and filters that packs do not have, attributes that start with an underscore, nesting
-and length beyond what a person writes.
+In: a text or an expression of a pack. Out: its syntax tree. Refused with the line: what does not parse, names
+that nobody gave it, statements and filters that packs do not have, attributes that start with an underscore,
+nesting and length beyond what a person writes.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -19,17 +19,18 @@ MAX_DEPTH = 60       # of its syntax tree
 MAX_LOOPS = 4        # in one another
 GLOBALS = frozenset({"range"})
 LOOP_NAMES = frozenset({
-    "index", "index0", "revindex", "revindex0", "first", "last", "length", "cycle", "changed", "previtem", "nextitem",
+    "index", "index0", "revindex", "revindex0", "first", "last", "length", "cycle", "changed", "previtem",
+    "nextitem",
 })
 CALLED = LOOP_NAMES | {name for methods in METHODS.values() for name in methods}
 ALLOWED = (
-    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For, nodes.Assign,
-    nodes.AssignBlock, nodes.FilterBlock, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Getitem, nodes.Getattr,
-    nodes.Slice, nodes.Call, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Pos,
-    nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Concat, nodes.List, nodes.Dict,
-    nodes.Pair, nodes.Tuple, nodes.Keyword,
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For,
+    nodes.Assign, nodes.AssignBlock, nodes.FilterBlock, nodes.CondExpr, nodes.Filter, nodes.Test,
+    nodes.Getitem, nodes.Getattr, nodes.Slice, nodes.Call, nodes.Compare, nodes.Operand, nodes.And, nodes.Or,
+    nodes.Not, nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod,
+    nodes.Concat, nodes.List, nodes.Dict, nodes.Pair, nodes.Tuple, nodes.Keyword,
 )
-# nothing is worked out beforehand: `optimized` and a plain `finalize` would run what a pack writes with constants
+# nothing is worked out beforehand: `optimized` and a plain `finalize` would run a pack's constants
 _ENVIRONMENT = jinja2.Environment(
     keep_trailing_newline=True, optimized=False, finalize=jinja2.pass_context(lambda context, value: value)
 )
@@ -50,7 +51,7 @@ def parse_text(source: str, known: Collection[str]) -> nodes.Template:
 
 
 def parse_expression(source: str, known: Collection[str]) -> nodes.Template:
-    """The syntax tree of a template that leaves the value of an expression in `result`. Raises SourceError."""
+    """The syntax tree of a template that leaves an expression's value in `result`. Raises SourceError."""
     def tree() -> nodes.Template:
         parser = Parser(_ENVIRONMENT, source, state="variable")
         expression = parser.parse_expression()
@@ -70,7 +71,8 @@ def _checked(source: str, known: Collection[str], parse: Callable[[], nodes.Temp
             _check_node(node, loops)
         undeclared = _undeclared(tree) - set(known) - GLOBALS
     except jinja2.TemplateSyntaxError as error:
-        raise SourceError(f"does not parse ({one_line(error.message or '', 100)})", "mend it", error.lineno) from None
+        problem = one_line(error.message or "", 100)
+        raise SourceError(f"does not parse ({problem})", "mend it", error.lineno) from None
     except (RecursionError, ValueError) as error:  # thousands of brackets; a number of thousands of digits
         problem = "nested too deep" if isinstance(error, RecursionError) else one_line(str(error), 60)
         raise SourceError(f"does not parse ({problem})", "simplify it") from None
@@ -115,10 +117,13 @@ def _check_node(node: nodes.Node, loops: int) -> None:
     if isinstance(node, nodes.Test) and node.name not in TESTS:
         raise refuse(f"uses the test '{node.name}', which packs do not have", did_you_mean(node.name, TESTS))
     if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
-        raise refuse(f"reaches for '{one_line(node.attr, 40)}'", "names with an underscore first are not for templates")
+        do = "names with an underscore first are not for templates"
+        raise refuse(f"reaches for '{one_line(node.attr, 40)}'", do)
     if isinstance(node, nodes.Call):
         name = getattr(node.node, "attr", getattr(node.node, "name", ""))
         if name not in (CALLED if isinstance(node.node, nodes.Getattr) else GLOBALS):
-            raise refuse(f"calls '{one_line(name, 40)}', which packs do not have", did_you_mean(name, CALLED | GLOBALS))
+            do = did_you_mean(name, CALLED | GLOBALS)
+            raise refuse(f"calls '{one_line(name, 40)}', which packs do not have", do)
     if isinstance(node, nodes.For) and (node.recursive or loops > MAX_LOOPS):
-        raise refuse("has a recursive loop" if node.recursive else f"has {loops} loops in one another", "simplify it")
+        saw = "has a recursive loop" if node.recursive else f"has {loops} loops in one another"
+        raise refuse(saw, "simplify it")

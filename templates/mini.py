@@ -1,10 +1,11 @@
 """minijinja, Jinja2's small sister in Rust: for templates that both engines were shown to render alike.
 
-In: a compiled template. Out: a function that renders a row's texts, or None where the template is not for minijinja.
-A template is for it if it is written in the part of the language in which the engines do not differ (no methods, no
-division, nothing but texts and whole numbers printed; the filters that change texts are Jinja2's own, called back),
-and if both engines give the same bytes on every example of the pack. minijinja counts its own steps and gets short
-rows only, so that what it makes of one stays small; where it fails, the sandbox says what is wrong with the row.
+In: a compiled template. Out: a function that renders a row's texts, or None where the template is not for
+minijinja. A template is for it if it is written in the part of the language in which the engines do not
+differ (no methods, no division, nothing but texts and whole numbers printed; the filters that change texts
+are Jinja2's own, called back), and if both engines give the same bytes on every example of the pack.
+minijinja counts its own steps and gets short rows only, so that what it makes of one stays small; where it
+fails, the sandbox says what is wrong with the row.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -21,14 +22,16 @@ from zhiling.templates.sandbox import environment as sandbox
 
 FUEL = 20_000           # minijinja's steps for one text
 MAX_CHARACTERS = 8_000  # of a row, and of a text of the template
-OWN = frozenset({"count", "d", "default", "first", "last", "length", "list"})  # minijinja's filters do the same
-CALLED = frozenset({"capitalize", "join", "json", "letter", "lower", "replace", "string", "title", "trim", "upper"})
+OWN = frozenset({"count", "d", "default", "first", "last", "length", "list"})  # minijinja's own do the same
+CALLED = frozenset({
+    "capitalize", "join", "json", "letter", "lower", "replace", "string", "title", "trim", "upper",
+})
 TESTED = frozenset({"defined", "undefined", "eq", "equalto", "==", "ne", "!=", "in", "even", "odd"})
 SHARED = (
-    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For, nodes.Assign,
-    nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Getitem, nodes.Getattr, nodes.Slice, nodes.Compare, nodes.Operand,
-    nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Add, nodes.Sub, nodes.FloorDiv, nodes.Mod, nodes.Concat,
-    nodes.List, nodes.Dict, nodes.Pair, nodes.Tuple,
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For,
+    nodes.Assign, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Getitem, nodes.Getattr, nodes.Slice,
+    nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Neg, nodes.Add, nodes.Sub,
+    nodes.FloorDiv, nodes.Mod, nodes.Concat, nodes.List, nodes.Dict, nodes.Pair, nodes.Tuple,
 )
 Render = Callable[[Mapping[str, Any]], dict[str, str]]
 
@@ -69,8 +72,10 @@ def _length(value: Any) -> int:
 def _is_shared(compiled: Compiled) -> bool:
     """Whether all texts keep to what the engines share, and print nothing but texts and whole numbers."""
     columns = compiled.pack.settings.columns
-    lists = {"choices", "labels", "verbalizer"} | {name for name, kind in columns.items() if kind == "strings"}
-    if len(compiled.pack.label_columns) > 1 or not set(compiled.columns.values()) <= {"string", "label", "strings"}:
+    lists = {"choices", "labels", "verbalizer"}
+    lists |= {name for name, kind in columns.items() if kind == "strings"}
+    kinds = set(compiled.columns.values())
+    if len(compiled.pack.label_columns) > 1 or not kinds <= {"string", "label", "strings"}:
         return False
     for source in compiled.template.texts.values():
         tree = parse_text(source, columns.keys() | NAMES)

@@ -1,8 +1,8 @@
 """A pack: its columns, verbalizers, templates and examples, read from `pack.yaml` and `examples.jsonl`.
 
-Refused here, with file and line: unknown keys, undeclared or reserved columns, labels without words, templates
-that do not parse or that use a name nobody gave them, examples that do not fit the columns, packs that extend
-themselves. The files' format is that of `schema.py`.
+Refused here, with file and line: unknown keys, undeclared or reserved columns, labels without words,
+templates that do not parse or that use a name nobody gave them, examples that do not fit the columns, packs
+that extend themselves. The files' format is that of `schema.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +17,19 @@ from zhiling.settings import Document, Key, parse, read_yaml
 from zhiling.store import digest
 from zhiling.templates.examples import misfit, read_examples
 from zhiling.templates.language import SourceError, parse_expression, parse_text
-from zhiling.templates.schema import NO_CHOICES, TASKS, KnownCorpus, PackSettings, Parser, TemplateSettings, Turn
+from zhiling.templates.schema import (
+    NO_CHOICES,
+    TASKS,
+    KnownCorpus,
+    PackSettings,
+    Parser,
+    TemplateSettings,
+    Turn,
+)
 
 __all__ = [
-    "NAMES", "NO_CHOICES", "PACKS", "TASKS", "KnownCorpus", "Pack", "PackSettings", "Parser", "TemplateSettings", "Turn",
-    "choice_column", "load_pack", "pack_names", "read_pack",
+    "NAMES", "NO_CHOICES", "PACKS", "TASKS", "KnownCorpus", "Pack", "PackSettings", "Parser",
+    "TemplateSettings", "Turn", "choice_column", "load_pack", "pack_names", "read_pack",
 ]
 PACKS = Path(__file__).parent / "packs"
 NAMES = frozenset({"choices", "verbalizer", "labels", "draw"})  # what a template is given beside its columns
@@ -30,7 +38,7 @@ MAX_CHAIN = 5  # packs that extend one another
 
 @dataclass(frozen=True)
 class Pack:
-    """A pack that has been read and checked; what it takes from the pack that it extends is in its settings."""
+    """A pack that has been read and checked; what it takes from the one that it extends is in `settings`."""
 
     settings: PackSettings
     document: Document
@@ -101,6 +109,7 @@ def read_pack(folder: Path) -> Pack:
 
 def _read(folder: Path, chain: tuple[str, ...]) -> Pack:
     document = read_yaml(folder / "pack.yaml")
+    _check_characters(document, document.data, ())
     settings = parse(PackSettings, document)
     base = _base(folder, settings, document, (*chain, settings.pack)) if settings.extends else None
     own = settings
@@ -123,8 +132,8 @@ def _examples(pack: Pack) -> tuple[dict[str, Any], ...]:
         return own or ()
     for row in pack.base.examples:
         if problem := misfit(row, pack.settings.columns, labels):
-            where = pack.document.where(("extends",))
-            raise UserError(where, f"an example of {pack.base.name} has {problem}", "give the pack an examples.jsonl")
+            where, do = pack.document.where(("extends",)), "give the pack an examples.jsonl"
+            raise UserError(where, f"an example of {pack.base.name} has {problem}", do)
     return pack.base.examples
 
 
@@ -132,7 +141,8 @@ def _base(folder: Path, settings: PackSettings, document: Document, chain: tuple
     """The pack that `settings` extend: beside it in the same tree of packs, or shipped."""
     name, where = settings.extends or "", document.where(("extends",))
     if name in chain:
-        raise UserError(where, f"packs extend one another in a circle ({' → '.join((*chain, name))})", "break it")
+        circle = " → ".join((*chain, name))
+        raise UserError(where, f"packs extend one another in a circle ({circle})", "break it")
     if len(chain) >= MAX_CHAIN:
         raise UserError(where, f"{len(chain)} packs extend one another", f"keep the chain to {MAX_CHAIN}")
     for root in (folder.absolute().parent.parent, PACKS):
@@ -149,15 +159,32 @@ def _extended(own: PackSettings, base: Pack, document: Document) -> PackSettings
             where = document.where(("templates", i, "name"))
             raise UserError(where, f"{base.name} has a template '{template.name}' already", "rename this one")
     if own.language != base.settings.language:
-        raise UserError(document.where(("language",)), f"{base.name} is in another language", "extend a pack in the same one")
-    inherited = {key: getattr(base.settings, key) for key in ("columns", "labels", "metrics", "corpora") if not getattr(own, key)}
-    return own.model_copy(update={**inherited, "templates": [*base.settings.templates, *own.templates]})
+        where = document.where(("language",))
+        raise UserError(where, f"{base.name} is in another language", "extend a pack in the same one")
+    taken_over = [key for key in ("columns", "labels", "metrics", "corpora") if not getattr(own, key)]
+    update = {key: getattr(base.settings, key) for key in taken_over}
+    return own.model_copy(update={**update, "templates": [*base.settings.templates, *own.templates]})
+
+
+def _check_characters(document: Document, value: Any, key: Key) -> None:
+    """Every text can be written as UTF-8: YAML's `"\\ud800"` cannot."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            saw = "half of a surrogate pair (a \\ud… escape)"
+            raise UserError(document.where(key), saw, "write the character itself") from None
+    elif isinstance(value, dict | list):
+        for inner, text in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_characters(document, str(inner), key)
+            _check_characters(document, text, (*key, inner))
 
 
 def _check_columns(settings: PackSettings, document: Document) -> None:
     """Columns have names of their own; each label column has labels, and nothing else has."""
     if not settings.columns:
-        raise UserError(document.where(("columns",)), "no columns", "declare what a row holds, as `{text: string, label: label}`")
+        do = "declare what a row holds, as `{text: string, label: label}`"
+        raise UserError(document.where(("columns",)), "no columns", do)
     taken = sorted((RESERVED | NAMES) & settings.columns.keys())
     if taken:
         where = document.where(("columns", taken[0]))
@@ -168,9 +195,11 @@ def _check_columns(settings: PackSettings, document: Document) -> None:
     if nested or len(label_columns) > 1:
         flat = [name for name in label_columns if not isinstance(settings.labels.get(name), dict)]
         if flat:
-            raise UserError(where, f"no labels for the column '{flat[0]}'", f"write `{flat[0]}: {{label: word}}` under `labels:`")
-        for column in settings.labels.keys() - set(label_columns):
-            raise UserError(document.where(("labels", column)), f"'{column}' is no label column", did_you_mean(column, label_columns))
+            do = f"write `{flat[0]}: {{label: word}}` under `labels:`"
+            raise UserError(where, f"no labels for the column '{flat[0]}'", do)
+        for column in sorted(settings.labels.keys() - set(label_columns)):
+            do = did_you_mean(column, label_columns)
+            raise UserError(document.where(("labels", column)), f"'{column}' is no label column", do)
     elif bool(label_columns) != bool(settings.labels):
         saw = "a label column without labels" if label_columns else "labels without a label column"
         raise UserError(where, saw, "declare both or none")
@@ -192,29 +221,36 @@ def _check_template(pack: Pack, template: TemplateSettings, place: Key) -> None:
     if template.turns is not None:
         roles = [turn.role for turn in template.turns]
         if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"]:
-            raise refuse(("turns",), "has turns out of order", "let user and assistant take turns; user is first and last")
+            do = "let user and assistant take turns; user is first and last"
+            raise refuse(("turns",), "has turns out of order", do)
     if template.parser and (template.parser.kind == "json_field") != (template.parser.field is not None):
-        raise refuse(("parser",), "has a parser whose field does not fit", "json_field takes a `field`, the others do not")
+        do = "json_field takes a `field`, the others do not"
+        raise refuse(("parser",), "has a parser whose field does not fit", do)
     if template.rationale is not None and template.parser is None:
-        raise refuse(("rationale",), "has a rationale and no parser", "say with `parser:` how its answer is found")
+        do = "say with `parser:` how its answer is found"
+        raise refuse(("rationale",), "has a rationale and no parser", do)
     known = pack.settings.columns.keys() | NAMES
     for parse_source, sources in ((parse_text, template.texts), (parse_expression, template.expressions)):
         for key, source in sources.items():
             try:
                 parse_source(source, known)
             except SourceError as problem:
-                raise refuse(key, problem.saw, problem.do, problem.line if "\n" in source.strip("\n") else 0) from None
+                line = problem.line if "\n" in source.strip("\n") else 0  # a block begins below its key
+                raise refuse(key, problem.saw, problem.do, line) from None
     if isinstance(template.choices, dict) and pack.label_columns:
         _check_choices(pack, template.choices, refuse)
 
 
-def _check_choices(pack: Pack, choices: Mapping[str, str], refuse: Callable[[Key, str, str], UserError]) -> None:
+def _check_choices(
+    pack: Pack, choices: Mapping[str, str], refuse: Callable[[Key, str, str], UserError]
+) -> None:
     """A template's own words are for labels of one column."""
     if choice_column(pack, choices) is None:
         labels = {label for column in pack.label_columns for label in pack.labels_of(column)}
         unknown = sorted(choices.keys() - labels)
         if unknown:
-            raise refuse(("choices", unknown[0]), f"has the unknown label '{unknown[0]}'", did_you_mean(unknown[0], labels))
+            do = did_you_mean(unknown[0], labels)
+            raise refuse(("choices", unknown[0]), f"has the unknown label '{one_line(unknown[0], 40)}'", do)
         raise refuse(("choices",), "has words for labels of several columns", "keep to one column's")
 
 

@@ -1,9 +1,9 @@
 """Rows to prompt, choices and completion: whole batches, sandboxed, every draw keyed by the row's id.
 
-The text of a row is data: nothing in it is ever read as template language. A row that a template does not want
-(`when`) is skipped; one that cannot be rendered is refused with a reason. Neither stops the others. Rows are filled
-into the skeleton of their shape where there is one (`skeletons.py`), else rendered one by one (`engines.py`); both
-give the same bytes.
+The text of a row is data: nothing in it is ever read as template language. A row that a template does not
+want (`when`) is skipped; one that cannot be rendered is refused with a reason. Neither stops the others. Rows
+are filled into the skeleton of their shape where there is one (`skeletons.py`), else rendered one by one
+(`engines.py`); both give the same bytes.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,9 @@
 """Jinja2 as packs run it: no way out of the template, and a budget of steps for each row.
 
-In: syntax trees that `language.py` has passed. Out: functions that render them. Every value that a template makes,
-every turn of a loop and every text that it prints is paid for from the row's budget; what would take more, or make
-a larger value than a row may be, is refused. The budget counts steps and not seconds, so that every machine
-refuses the same rows; all of it takes well under a second.
+In: syntax trees that `language.py` has passed. Out: functions that render them. Every value that a template
+makes, every turn of a loop and every text that it prints is paid for from the row's budget; what would take
+more, or make a larger value than a row may be, is refused. The budget counts steps and not seconds, so that
+every machine refuses the same rows; all of it takes well under a second.
 """
 
 import operator
@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import jinja2
 from jinja2 import nodes, pass_context
-from jinja2.runtime import LoopContext, Undefined
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from zhiling.templates.counting import PER_STEP, counted
@@ -154,7 +154,8 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals = {"range": small_range}
         self.tests = {name: _test(name, test) for name, test in TESTS.items()}
         self.filters = {name: _filter(self, name, function) for name, function in FILTERS.items()}
-        self.filters |= {"each!": _looped, "paid!": _handled, "glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut)}
+        self.filters |= {"each!": _looped, "paid!": _handled}
+        self.filters |= {"glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut)}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An item of a mapping, or one of the methods that templates may use."""

@@ -1,6 +1,7 @@
 """What `pack.yaml` may say: the settings of a pack, its templates and the corpora that fit it.
 
-Unknown keys and wrong types are refused while the file is read; what needs more than one key is checked in `pack.py`.
+Unknown keys and wrong types are refused while the file is read; what needs more than one key is checked in
+`pack.py`.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,11 +17,12 @@ TASKS = Literal[
     "correction", "coreference", "cloze", "grading",
 ]
 METRICS = Literal[
-    "accuracy", "f1_macro", "f1_micro", "mcc", "exact_match", "f1_span", "f1_entity", "f1_triple", "bleu", "chrf",
-    "rouge_l", "auc", "ndcg", "json_valid", "pass_at_1", "constraint",
+    "accuracy", "f1_macro", "f1_micro", "mcc", "exact_match", "f1_span", "f1_entity", "f1_triple", "bleu",
+    "chrf", "rouge_l", "auc", "ndcg", "json_valid", "pass_at_1", "constraint",
 ]
 NAME = r"^[a-z][a-z0-9_]*$"
 PACK_NAME = r"^(zh|en)/[a-z][a-z0-9_]*$"
+QUOTE = "quote words such as yes and 1"
 NO_CHOICES = "none"  # `choices: none`: free text although there is a label
 
 
@@ -31,14 +33,14 @@ def _is_words(value: Any) -> bool:
 def _choices(value: Any) -> Any:
     words = isinstance(value, list) and all(isinstance(w, str) for w in value)
     if value is not None and not (words or _is_words(value) or isinstance(value, str)):
-        raise ValueError("give `label: word` pairs, a list of words, an expression, or none (quote words such as yes and 1)")
+        raise ValueError(f"give `label: word` pairs, a list of words, an expression, or none ({QUOTE})")
     return value
 
 
 def _labels(value: Any) -> Any:
     nested = isinstance(value, dict) and bool(value) and all(_is_words(words) for words in value.values())
     if not (nested or _is_words(value)):
-        raise ValueError("give `label: word` pairs, or such pairs for each label column (quote words such as yes and 1)")
+        raise ValueError(f"give `label: word` pairs, or such pairs for each label column ({QUOTE})")
     return value
 
 
@@ -68,7 +70,7 @@ class TemplateSettings(Settings):
     completion: str
     choices: Annotated[dict[str, str] | list[str] | str | None, BeforeValidator(_choices)] = None
     shuffle_choices: bool = False    # order drawn per row, so that position says nothing
-    delimiter: Literal["", " ", "\n"] | None = None  # what stands before the completion; by language where null
+    delimiter: Literal["", " ", "\n"] | None = None  # what a completion starts with; by language where null
     inverted: bool = False           # the label asks for the text
     when: str | None = None          # rows for which this is false are passed over
     parser: Parser | None = None
@@ -106,8 +108,8 @@ class KnownCorpus(Settings):
 
     hub: str
     config: str | None = None
-    columns: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    columns: dict[str, str] = Field({})
+    labels: dict[str, str] = Field({})
     license: str
     note: str | None = None
 
@@ -122,8 +124,8 @@ class PackSettings(Settings):
     language: Literal["zh", "en"]
     license: str = "Apache-2.0"
     extends: str | None = Field(None, pattern=PACK_NAME, max_length=80)
-    columns: dict[Annotated[str, Field(pattern=NAME, max_length=60)], ColumnType] = {}
-    labels: Annotated[dict[str, str] | dict[str, dict[str, str]], BeforeValidator(_labels)] = {}
-    corpora: list[KnownCorpus] = []
-    metrics: list[METRICS] = []
-    templates: list[TemplateSettings] = Field(min_length=1)
+    columns: dict[Annotated[str, Field(pattern=NAME, max_length=60)], ColumnType] = Field({})
+    labels: Annotated[dict[str, str] | dict[str, dict[str, str]], BeforeValidator(_labels)] = Field({})
+    corpora: list[KnownCorpus] = Field([])
+    metrics: list[METRICS] = Field([])
+    templates: list[TemplateSettings] = Field(min_length=1, max_length=300)

@@ -1,9 +1,10 @@
-"""Rows of one shape share a skeleton: a template runs once for a shape, its texts unread, and is then filled in.
+"""Rows of one shape share a skeleton: a template runs once for it, on unread texts, and is then filled in.
 
-The shape of a row is all that a template is shown of it: its labels, which of its texts are empty, how long its
-lists are, the drawn order of a few choices, the remainder of its draw. What the template prints then is the same
-for every row of the shape but for the unread texts (`unread.py`), so that whole columns can be filled in at once.
-A shape for which the template looks at a text has no skeleton; its rows are rendered one by one.
+The shape of a row is all that a template is shown of it: its labels, which of its texts are empty, how long
+its lists are, the drawn order of a few choices, the remainder of its draw. What the template prints then is
+the same for every row of the shape but for the unread texts (`unread.py`), so that whole columns can be
+filled in at once. A shape for which the template looks at a text has no skeleton; its rows are rendered one
+by one.
 """
 
 from collections import defaultdict
@@ -37,7 +38,7 @@ class Skeleton:
     touched: int = 0  # how often an unread value is yet to be paid for
 
     def affords(self, longest: int, printed: int) -> bool:
-        """Whether the sandbox would let rows through whose values are so long and which print so much more."""
+        """Whether the sandbox would let rows through whose values are so long and that print so much more."""
         steps = self.steps + (PER_ITEM + 1) * self.touched * longest
         return steps <= STEPS and self.printed + printed <= MAX_CHARACTERS
 
@@ -82,7 +83,8 @@ def _shapes(compiled: Compiled, rows: Rows, step: int) -> Iterable[Hashable]:
 
 
 def _order_shown(compiled: Compiled) -> bool:
-    return compiled.template.shuffle_choices and compiled.words is not None and len(compiled.words) <= MOST_SHOWN
+    words = compiled.words
+    return compiled.template.shuffle_choices and words is not None and len(words) <= MOST_SHOWN
 
 
 def _json_shape(value: Any) -> Hashable:
@@ -142,7 +144,8 @@ def _shown_words(compiled: Compiled, words: Sequence[Any] | None, row: Rows) -> 
         if _order_shown(compiled):
             return [words[k] for k in order(len(words), row.orders[0])]
         return [Unread(("choices", k)) for k in range(len(words))]
-    return [Unread(("choices", k)) if isinstance(word, Unread) else word for k, word in enumerate(words or [])]
+    unread = [isinstance(word, Unread) for word in words or []]
+    return [Unread(("choices", k)) if unread[k] else word for k, word in enumerate(words or [])]
 
 
 def _line(pieces: Iterable[Piece]) -> Line:
@@ -158,7 +161,7 @@ def _line(pieces: Iterable[Piece]) -> Line:
 def fill(
     compiled: Compiled, skeleton: Skeleton, rows: Rows
 ) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
-    """The texts and shown choices of rows of one shape, as columns; None where they have to be done one by one."""
+    """The texts and shown choices of rows of one shape, as columns; None where each has to be rendered."""
     reading = Reading({**rows.columns, "draw": rows.draws}, len(rows.ids))
     BUDGET.start()
     try:
@@ -167,7 +170,8 @@ def fill(
         slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
         if not skeleton.affords(reading.longest, sum(longest(c) for found in slots.values() for c in found)):
             return None
-        return {part: _filled(line[0], slots[part], reading.count) for part, line in skeleton.texts.items()}, words
+        lines = skeleton.texts.items()
+        return {part: _filled(line[0], slots[part], reading.count) for part, line in lines}, words
     except ERRORS:
         return None
 
@@ -183,7 +187,8 @@ def _words(
     listed = reading.column(words)
     if not compiled.template.shuffle_choices:
         return listed
-    return [[row[k] for k in order(len(row), number)] for row, number in zip(listed, rows.orders, strict=True)]
+    pairs = zip(listed, rows.orders, strict=True)
+    return [[row[k] for k in order(len(row), number)] for row, number in pairs]
 
 
 def _filled(format_: str, slots: Sequence[Sequence[Any]], count: int) -> Sequence[str]:

@@ -1,13 +1,12 @@
 """Texts that nobody may look at: what a template does with them is the same for every row.
 
-A template is run once on unread values. It may print them and hand them to filters, which are then put off until
-there is a row; as soon as it wants to know what one says (to compare it, to count it, to loop over it), `Looked` is
-raised and the row has to be rendered on its own. What runs to the end has proved that the words around the unread
-values hang on nothing but the values that were shown.
+A template is run once on unread values. It may print them and hand them to filters, which are then put off
+until there is a row; as soon as it wants to know what one says (to compare it, to count it, to loop over it),
+`Looked` is raised and the row has to be rendered on its own. What runs to the end has proved that the words
+around the unread values hang on nothing but the values that were shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
 from math import lcm
 from typing import Any
 
@@ -15,12 +14,12 @@ LARGEST_REMAINDER = 24  # `draw % 24` is looked at, `draw % 9000` stays unread
 LARGEST_STEP = 2_000    # so many remainders may tell rows apart
 
 
-class Looked(BaseException):  # noqa: N818 - it is a signal; no `except Exception` of a filter may stop it
+class Looked(BaseException):  # no `except Exception` of a filter may stop it
     """A template wants to know what an unread value says."""
 
 
 class Unread:
-    """A value of a row, by its place (`("text",)`, `("options", 2)`), or what a function makes of unread values."""
+    """A value of a row, by its place (`("text",)`, `("options", 2)`), or what a function makes of such."""
 
     __slots__ = ("args", "kwargs", "make", "place")
 
@@ -47,7 +46,7 @@ class Unread:
 
 
 class Draw(Unread):
-    """The row's draw. Its remainders may be looked at: `seen` notes by what number it was divided to get them."""
+    """The row's draw. Its remainders may be looked at: `seen` notes by what it was divided to get them."""
 
     __slots__ = ("number", "seen", "step")
 
@@ -63,11 +62,12 @@ def calculate(operator: str, function: Callable[[Any, Any], Any], left: Any, rig
     """
     later = Unread((), function, (left, right))
     if isinstance(left, Draw) and type(right) is int and right > 0:
-        if operator == "%" and right <= LARGEST_REMAINDER and lcm(left.step * right, *left.seen) <= LARGEST_STEP:
-            left.seen.add(left.step * right)
+        step = left.step * right
+        if operator == "%" and right <= LARGEST_REMAINDER and lcm(step, *left.seen) <= LARGEST_STEP:
+            left.seen.add(step)
             return left.number % right
         if operator in ("+", "-", "//"):
-            step = left.step * right if operator == "//" else left.step
+            step = step if operator == "//" else left.step
             return Draw(function(left.number, right), left.seen, step, later)
     if isinstance(right, Draw) and type(left) is int and operator == "+":
         return Draw(left + right.number, right.seen, right.step, later)
