@@ -1,0 +1,61 @@
+"""All ways of rendering give the same bytes: skeletons, minijinja, the sandbox, and plain Jinja2 as a stranger runs it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.render import PlainJinja
+from tests.templates.strategies import TEXT, columns, make_pack
+from zhiling.templates.batch import make_rows
+from zhiling.templates.engines import Refused, render_row
+from zhiling.templates.pack import load_pack, pack_names
+from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
+
+SEED = 7
+TEMPLATES = [(name, t.name) for name in pack_names() for t in load_pack(name).settings.templates]
+
+
+def outcomes(rendered: Rendered) -> list[tuple[Any, ...]]:
+    return list(zip(
+        rendered.prompts, rendered.completions, rendered.choices, rendered.answers, rendered.messages, strict=True
+    ))
+
+
+def check_all_ways(compiled: Compiled, cells: dict[str, list[Any]]) -> None:
+    """One batch, rows one by one in both engines, and plain Jinja2."""
+    ids = [f"row-{i}" for i in range(len(next(iter(cells.values()))))]
+    batch = render_batch(compiled, cells, ids, SEED)
+    assert outcomes(batch) == list(PlainJinja(compiled).rows(cells, ids))
+    rows, refusals = make_rows(compiled, cells, ids, SEED)
+    for i in set(range(len(ids))) - refusals.keys():
+        assert said(compiled, rows, i, only_sandbox=True) == said(compiled, rows, i, only_sandbox=False)
+
+
+def said(compiled: Compiled, rows: Any, i: int, only_sandbox: bool) -> Any:
+    try:
+        return render_row(compiled, rows, i, only_sandbox)
+    except Refused as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("name", pack_names())
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_shipped_template_says_the_same_in_every_engine(name: str, data: st.DataObject) -> None:
+    pack = load_pack(name)
+    cells = data.draw(columns(pack))
+    for template in pack.settings.templates:
+        check_all_ways(compile_template(pack, template.name), cells)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", pack_names())
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_shipped_template_says_the_same_in_every_engine_for_long(name: str, data: st.DataObject) -> None:
+    pack = load_pack(name)
+    cells = data.draw(columns(pack, most=20))
+    for template in pack.settings.templates:
+        check_all_ways(compile_template(pack, template.name), cells)
