@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from zhiling.errors import one_line
 from zhiling.templates.compiled import Compiled
-from zhiling.templates.filters import MAX_CHARACTERS
 from zhiling.templates.schema import TemplateSettings
 
 ROLES = {  # how a conversation is written in a prompt: one turn a line, system words first and bare
@@ -82,9 +81,6 @@ def assemble(
         prompts = _flat(turns, compiled.pack.settings.language)
     else:
         prompts = said["prompt"]
-    if max(map(len, prompts), default=0) + max(map(len, completions), default=0) > MAX_CHARACTERS:
-        lengths = (len(p) + len(c) for p, c in zip(prompts, completions, strict=True))
-        _note(refusals, (n > MAX_CHARACTERS for n in lengths), f"longer than {MAX_CHARACTERS:,} characters")
     choices: list[list[str] | None] = [None] * count
     answers: list[int | None] = [None] * count
     if words is not None and not compiled.template.free:

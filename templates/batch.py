@@ -73,7 +73,8 @@ def make_rows(
             for i, value in enumerate(column):
                 if problem := _misfit(compiled.pack, name, kind, value):
                     refusals.setdefault(i, problem)
-        found[name] = column
+        if name in compiled.columns:
+            found[name] = column
     drawn = draws(seed, f"draw:{compiled.purpose}", ids) if compiled.draws else []
     orders = draws(seed, f"choices:{compiled.purpose}", ids) if compiled.template.shuffle_choices else []
     return Rows(ids, found, [number >> 33 for number in drawn], orders), refusals

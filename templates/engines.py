@@ -12,8 +12,10 @@ from typing import Any
 from zhiling.errors import one_line
 from zhiling.templates.batch import Rows, make_rows, order
 from zhiling.templates.compiled import Compiled
-from zhiling.templates.mini import Render, is_short, minijinja_for
-from zhiling.templates.sandbox import BUDGET, ERRORS
+from zhiling.templates.filters import MAX_CHARACTERS
+from zhiling.templates.mini import OWN_FOR_MINIJINJA, Render, minijinja_for
+from zhiling.templates.sandbox import BUDGET, ERRORS, choice_words
+from zhiling.templates.unread import measure
 
 Texts = Mapping[str, str]
 
@@ -33,12 +35,13 @@ class Said:
 def render_row(compiled: Compiled, rows: Rows, i: int, only_sandbox: bool = False) -> Said | None:
     """The i-th row's texts; None where the template does not want the row. Raises Refused."""
     fast = None if only_sandbox else _fast(compiled)
-    BUDGET.start()
     try:
+        own = measure([rows.columns[name][i] for name in compiled.columns])
+        BUDGET.start(own)
         values, words = _values(compiled, rows, i)
         if values is None:
             return None
-        texts = _by_minijinja(fast, values) if fast else None
+        texts = _by_minijinja(fast, values) if fast and own <= OWN_FOR_MINIJINJA else None
         return Said(texts or _by_sandbox(compiled, values), words)
     except ERRORS as error:
         raise Refused(f"does not render: {one_line(str(error))}") from None
@@ -52,7 +55,7 @@ def _values(compiled: Compiled, rows: Rows, i: int) -> tuple[dict[str, Any] | No
     when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
     if when and not when(values):
         return None, None
-    words = [str(word).strip() for word in chosen(values)] if chosen else compiled.words
+    words = choice_words(chosen(values)) if chosen else compiled.words
     if words is not None and compiled.template.shuffle_choices:
         words = [words[k] for k in order(len(words), rows.orders[i])]
     values["choices"] = list(words or [])
@@ -64,11 +67,12 @@ def _by_sandbox(compiled: Compiled, values: Mapping[str, Any]) -> Texts:
 
 
 def _by_minijinja(fast: Render, values: Mapping[str, Any]) -> Texts | None:
-    """The texts; None where they are too long for minijinja, or where it fails: the sandbox will say why."""
+    """The texts; None where minijinja fails or says too much: the sandbox will tell why."""
     try:
-        return fast(values) if is_short(values) else None
+        texts = fast(values)
     except Exception:
         return None
+    return texts if sum(map(len, texts.values())) <= BUDGET.allowed else None
 
 
 def _fast(compiled: Compiled) -> Render | None:
@@ -86,7 +90,7 @@ def _says_the_same(compiled: Compiled, fast: Render) -> bool:
     rows, refusals = make_rows(compiled, columns, [f"example-{i}" for i in range(len(examples))], seed=0)
     compared = 0
     for i in set(range(len(examples))) - refusals.keys():
-        BUDGET.start()
+        BUDGET.start(MAX_CHARACTERS)
         try:
             values, _ = _values(compiled, rows, i)
             if values is not None:

@@ -34,7 +34,7 @@ ALLOWED = (
 _ENVIRONMENT = jinja2.Environment(
     keep_trailing_newline=True, optimized=False, finalize=jinja2.pass_context(lambda context, value: value)
 )
-_ENVIRONMENT.filters, _ENVIRONMENT.tests = dict(FILTERS), dict(TESTS)
+_ENVIRONMENT.globals, _ENVIRONMENT.filters, _ENVIRONMENT.tests = {}, dict(FILTERS), dict(TESTS)
 
 
 class SourceError(Exception):

@@ -20,8 +20,9 @@ from zhiling.templates.language import parse_text
 from zhiling.templates.pack import NAMES
 from zhiling.templates.sandbox import environment as sandbox
 
-FUEL = 20_000           # minijinja's steps for one text
-MAX_CHARACTERS = 8_000  # of a row, and of a text of the template
+FUEL = 20_000              # minijinja's steps for one text
+OWN_FOR_MINIJINJA = 8_000  # characters of a row
+MAX_SOURCE = 8_000         # of a text of the template
 OWN = frozenset({"count", "d", "default", "first", "last", "length", "list"})  # minijinja's own do the same
 CALLED = frozenset({
     "capitalize", "join", "json", "letter", "lower", "replace", "string", "title", "trim", "upper",
@@ -56,19 +57,6 @@ def minijinja_for(compiled: Compiled) -> Render | None:
     return render
 
 
-def is_short(values: Mapping[str, Any]) -> bool:
-    """Whether a row is short enough for minijinja."""
-    return _length(list(values.values())) <= MAX_CHARACTERS
-
-
-def _length(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, list):
-        return len(value) + sum(map(_length, value))
-    return sum(map(_length, value.values())) if isinstance(value, dict) else 1
-
-
 def _is_shared(compiled: Compiled) -> bool:
     """Whether all texts keep to what the engines share, and print nothing but texts and whole numbers."""
     columns = compiled.pack.settings.columns
@@ -81,7 +69,7 @@ def _is_shared(compiled: Compiled) -> bool:
         tree = parse_text(source, columns.keys() | NAMES)
         printed = [n for output in tree.find_all(nodes.Output) for n in output.nodes]
         kept = [assigned.node for assigned in tree.find_all(nodes.Assign)]
-        if len(source) > MAX_CHARACTERS or not all(map(_shared, _all(tree))):
+        if len(source) > MAX_SOURCE or not all(map(_shared, _all(tree))):
             return False
         if not all(_is_text(n, lists) for n in printed + kept):
             return False

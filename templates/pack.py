@@ -133,7 +133,7 @@ def _examples(pack: Pack) -> tuple[dict[str, Any], ...]:
     for row in pack.base.examples:
         if problem := misfit(row, pack.settings.columns, labels):
             where, do = pack.document.where(("extends",)), "give the pack an examples.jsonl"
-            raise UserError(where, f"an example of {pack.base.name} has {problem}", do)
+            raise UserError(where, f"an example of {pack.base.name} does not fit: {problem}", do)
     return pack.base.examples
 
 

@@ -8,7 +8,7 @@ every machine refuses the same rows; all of it takes well under a second.
 
 import operator
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -35,14 +35,18 @@ from zhiling.templates.filters import (
     small_range,
 )
 from zhiling.templates.language import LOOP_NAMES
+from zhiling.templates.schema import MOST_CHOICES
 from zhiling.templates.unread import Looked, Unread, calculate, holds_unread
 
 ERRORS = (  # what a template can do to itself
     jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )
-STEPS = 500_000  # for one row
-PER_ITEM = 4     # steps for an item of a list
-MAX_BITS = 4096  # of a product
+STEPS = 500_000         # for one row
+SAID_BY_ANY = 20_000    # characters that any row may say
+SAID_PER_OWN = 20       # and for each of its own so many more, up to MAX_CHARACTERS
+PER_ITEM = 4            # steps for an item of a list
+MAX_BITS = 4096         # of a product
+MOST_PUT_OFF = 100      # calls for one row; with more it is better rendered on its own
 Piece = str | Unread
 
 
@@ -50,13 +54,16 @@ class Budget(threading.local):
     """What is left for the row that is being rendered."""
 
     steps = 0
-    characters = 0
+    allowed = 0     # characters that the row may say
+    characters = 0  # those that are left
     unread = False  # whether the row's texts are unread
     touched = 0     # how often an unread value should have been paid for
+    put_off: Sequence[Unread] = ()  # what is to be done once they are read
 
-    def start(self, unread: bool = False) -> None:
-        """A new row."""
-        self.steps, self.characters, self.unread, self.touched = STEPS, MAX_CHARACTERS, unread, 0
+    def start(self, own: int = 0, unread: bool = False) -> None:
+        """A new row, that has so many characters of its own."""
+        self.allowed = self.characters = min(MAX_CHARACTERS, SAID_BY_ANY + SAID_PER_OWN * own)
+        self.steps, self.unread, self.touched, self.put_off = STEPS, unread, 0, []
 
     def pay(self, steps: int) -> None:
         """Take `steps`. Raises Excess where they are not left."""
@@ -64,8 +71,29 @@ class Budget(threading.local):
         if self.steps < 0:
             raise Excess(f"takes more than {STEPS:,} steps")
 
+    def say(self, text: str) -> None:
+        """Take the characters of `text`. Raises Excess where they are not left."""
+        self.characters -= len(text)
+        if self.characters < 0:
+            raise Excess(f"says more than {self.allowed:,} characters")
+
 
 BUDGET = Budget()
+
+
+def choice_words(found: Iterable[Any]) -> list[Any]:
+    """What an expression for choices gave, as words; unread ones are put off. Raises Excess at too many."""
+    words: list[Any] = []
+    for word in found:
+        if len(words) == MOST_CHOICES:
+            raise Excess(f"has more than {MOST_CHOICES:,} choices")
+        words.append(Unread((), _stripped, (word,)) if isinstance(word, Unread) else _stripped(word))
+        BUDGET.say("" if isinstance(word, Unread) else words[-1])
+    return words
+
+
+def _stripped(word: Any) -> str:
+    return str(word).strip()
 
 
 def _size(value: Any) -> int:
@@ -106,9 +134,17 @@ def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if size > PER_STEP:
         BUDGET.pay(size // PER_STEP)
     if BUDGET.unread and (holds_unread(args) or holds_unread(kwargs)):
-        BUDGET.touched += 1  # for the result
-        return Unread((), function, args, kwargs)
+        return _put_off(Unread((), function, args, kwargs))
     return _paid(function(*args, **kwargs))
+
+
+def _put_off(value: Unread) -> Unread:
+    """Note that `value` is to be made once there is a row, and that handling it is to be paid for."""
+    BUDGET.touched += len(value.args) + 1
+    BUDGET.put_off = [*BUDGET.put_off, value]
+    if len(BUDGET.put_off) > MOST_PUT_OFF:
+        raise Looked
+    return value
 
 
 class _Method(NamedTuple):
@@ -169,7 +205,9 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """An item of a list, text or mapping."""
-        return Unread((), get_item, (obj, argument)) if isinstance(obj, Unread) else get_item(obj, argument)
+        if isinstance(obj, Unread):
+            return _put_off(Unread((), get_item, (obj, argument)))
+        return get_item(obj, argument)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja2 names them
         """Call a method or `range`; nothing else can be called."""
@@ -187,8 +225,8 @@ class Environment(ImmutableSandboxedEnvironment):
         if type(left) is type(right) is int and operator != "*":
             return _OPERATORS[operator](left, right)
         if isinstance(left, Unread) or isinstance(right, Unread):
-            BUDGET.touched += 3  # both sides and the result
-            return calculate(operator, partial(_calculate, operator), left, right)
+            value = calculate(operator, partial(_calculate, operator), left, right)
+            return _put_off(value) if type(value) is Unread else value  # sums with a draw cost nothing
         return _apply(partial(_calculate, operator), left, right)
 
 
@@ -255,11 +293,7 @@ def _printed(context: Any, value: Any) -> str:
         value = str(_paid(value))
     elif not (value is None or isinstance(value, str | bool | int | float | Undefined)):
         raise SecurityError(f"a {type(value).__name__} cannot be printed")
-    text = str(value)
-    BUDGET.characters -= len(text)
-    if BUDGET.characters < 0:
-        raise Excess(f"says more than {MAX_CHARACTERS:,} characters")
-    return text
+    return str(value)
 
 
 class _Slot(str):
@@ -288,6 +322,7 @@ def compile_text(tree: nodes.Template) -> Callable[[Mapping[str, Any]], Iterator
 
     def render(values: Mapping[str, Any]) -> Iterator[Piece]:
         for piece in template.root_render_func(template.new_context(dict(values))):
+            BUDGET.say(piece)
             yield piece.value if isinstance(piece, _Slot) else piece
 
     return render

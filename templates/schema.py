@@ -22,16 +22,19 @@ METRICS = Literal[
 ]
 NAME = r"^[a-z][a-z0-9_]*$"
 PACK_NAME = r"^(zh|en)/[a-z][a-z0-9_]*$"
-QUOTE = "quote words such as yes and 1"
+MOST_CHOICES = 1_000  # of a row, and labels of a column
+QUOTE = f"at most {MOST_CHOICES:,}; quote words such as yes and 1"
 NO_CHOICES = "none"  # `choices: none`: free text although there is a label
 
 
 def _is_words(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(w, str) for pair in value.items() for w in pair)
+    if not isinstance(value, dict) or len(value) > MOST_CHOICES:
+        return False
+    return all(isinstance(w, str) for pair in value.items() for w in pair)
 
 
 def _choices(value: Any) -> Any:
-    words = isinstance(value, list) and all(isinstance(w, str) for w in value)
+    words = isinstance(value, list) and len(value) <= MOST_CHOICES and all(isinstance(w, str) for w in value)
     if value is not None and not (words or _is_words(value) or isinstance(value, str)):
         raise ValueError(f"give `label: word` pairs, a list of words, an expression, or none ({QUOTE})")
     return value

@@ -10,14 +10,14 @@ by one.
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from math import factorial, lcm
 from typing import Any
 
 from zhiling.templates.batch import Rows, order
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.filters import MAX_CHARACTERS
-from zhiling.templates.sandbox import BUDGET, ERRORS, PER_ITEM, STEPS, Piece
+from zhiling.templates.sandbox import BUDGET, ERRORS, PER_ITEM, SAID_BY_ANY, STEPS, Piece, choice_words
 from zhiling.templates.unread import Draw, Looked, Reading, Unread, holds_unread, longest
 
 MOST_SHOWN = 4       # shuffled choices whose order belongs to the shape
@@ -34,13 +34,14 @@ class Skeleton:
     words: Sequence[Any] | None  # the choices, in the order shown or to be shuffled; some may be unread
     texts: Mapping[str, Line]
     steps: int = 0    # what it took of a row's budget
-    printed: int = 0  # characters that expressions printed
+    said: int = 0     # characters in its texts
     touched: int = 0  # how often an unread value is yet to be paid for
+    put_off: Sequence[Unread] = ()  # what is to be made of them, printed or not
 
-    def affords(self, longest: int, printed: int) -> bool:
-        """Whether the sandbox would let rows through whose values are so long and that print so much more."""
-        steps = self.steps + (PER_ITEM + 1) * self.touched * longest
-        return steps <= STEPS and self.printed + printed <= MAX_CHARACTERS
+    @property
+    def longest(self) -> int:
+        """How long the row's values may be, and what is made of them, lest they take too many steps."""
+        return (STEPS - self.steps) // ((PER_ITEM + 1) * self.touched) if self.touched else MAX_CHARACTERS
 
 
 def group(compiled: Compiled, rows: Rows) -> list[tuple[list[int], Skeleton | None]]:
@@ -120,22 +121,15 @@ def _skeleton(compiled: Compiled, row: Rows, steps: set[int]) -> Skeleton | None
         when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
         if when and not when(values):
             return Skeleton(True, None, {})
-        words = compiled.words if chosen is None else list(map(_word, chosen(values)))
+        words = compiled.words if chosen is None else choice_words(chosen(values))
         values["choices"] = _shown_words(compiled, words, row)
         texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
         return Skeleton(
-            False, words, texts, STEPS - BUDGET.steps, MAX_CHARACTERS - BUDGET.characters, BUDGET.touched
+            False, words, texts, STEPS - BUDGET.steps, SAID_BY_ANY - BUDGET.characters, BUDGET.touched,
+            BUDGET.put_off,
         )
     except (Looked, *ERRORS):
         return None
-
-
-def _word(word: Any) -> Any:
-    return Unread((), _stripped, (word,)) if isinstance(word, Unread) else _stripped(word)
-
-
-def _stripped(word: Any) -> str:
-    return str(word).strip()
 
 
 def _shown_words(compiled: Compiled, words: Sequence[Any] | None, row: Rows) -> list[Any]:
@@ -144,8 +138,8 @@ def _shown_words(compiled: Compiled, words: Sequence[Any] | None, row: Rows) -> 
         if _order_shown(compiled):
             return [words[k] for k in order(len(words), row.orders[0])]
         return [Unread(("choices", k)) for k in range(len(words))]
-    unread = [isinstance(word, Unread) for word in words or []]
-    return [Unread(("choices", k)) if unread[k] else word for k, word in enumerate(words or [])]
+    named = enumerate(words or ())
+    return [Unread(("choices", k)) if isinstance(word, Unread) else word for k, word in named]
 
 
 def _line(pieces: Iterable[Piece]) -> Line:
@@ -162,18 +156,27 @@ def fill(
     compiled: Compiled, skeleton: Skeleton, rows: Rows
 ) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
     """The texts and shown choices of rows of one shape, as columns; None where each has to be rendered."""
-    reading = Reading({**rows.columns, "draw": rows.draws}, len(rows.ids))
+    reading = Reading({**rows.columns, "draw": rows.draws}, len(rows.ids), skeleton.longest)
     BUDGET.start()
     try:
         words = None if skeleton.words is None else _words(compiled, skeleton.words, rows, reading)
         reading.columns = {**reading.columns, "choices": words or []}
+        for column in reading.columns.values() if skeleton.touched else ():
+            reading.check(column)
+        for value in skeleton.put_off:
+            reading.column(value)
         slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
-        if not skeleton.affords(reading.longest, sum(longest(c) for found in slots.values() for c in found)):
+        said = [*chain.from_iterable(slots.values()), *map(reading.column, _unread(skeleton.words))]
+        if skeleton.said + sum(map(longest, said)) > SAID_BY_ANY:
             return None
         lines = skeleton.texts.items()
         return {part: _filled(line[0], slots[part], reading.count) for part, line in lines}, words
     except ERRORS:
         return None
+
+
+def _unread(words: Sequence[Any] | None) -> list[Unread]:
+    return [word for word in words or () if isinstance(word, Unread)]
 
 
 def _words(

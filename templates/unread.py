@@ -7,11 +7,15 @@ around the unread values hang on nothing but the values that were shown.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import lcm
 from typing import Any
 
+from zhiling.templates.filters import Excess
+
 LARGEST_REMAINDER = 24  # `draw % 24` is looked at, `draw % 9000` stays unread
 LARGEST_STEP = 2_000    # so many remainders may tell rows apart
+AT_ONCE = 64            # rows, so that what is too long is found before there is too much of it
 
 
 class Looked(BaseException):  # no `except Exception` of a filter may stop it
@@ -84,10 +88,11 @@ def holds_unread(value: Any) -> bool:
 
 
 class Reading:
-    """Unread values read from the columns of some rows; `longest` is the size of the longest that was met."""
+    """Unread values read from the columns of some rows; nothing longer than `longest` is made of them."""
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], count: int) -> None:
-        self.columns, self.count, self.longest = columns, count, 0
+    def __init__(self, columns: Mapping[str, Sequence[Any]], count: int, longest: int) -> None:
+        self.columns, self.count, self.longest = columns, count, longest
+        self.made: dict[int, Sequence[Any]] = {}
 
     def column(self, value: Any) -> Sequence[Any]:
         """`value` in each row, all that is unread in it read."""
@@ -98,9 +103,11 @@ class Reading:
             return [dict(zip(value, row, strict=True)) for row in rows]
         if isinstance(value, list | tuple):
             return list(map(type(value), zip(*map(self.column, value), strict=True)))
-        found = self._placed(value.place) if value.make is None else self._made(value)
-        self.longest = max(self.longest, longest(found))
-        return found
+        if value.make is None:
+            return self._placed(value.place)
+        if id(value) not in self.made:
+            self.made[id(value)] = self._made(value)
+        return self.made[id(value)]
 
     def _placed(self, place: tuple[str | int, ...]) -> Sequence[Any]:
         found = self.columns[str(place[0])]
@@ -110,12 +117,22 @@ class Reading:
 
     def _made(self, value: Unread) -> Sequence[Any]:
         assert value.make is not None
-        args = list(map(self.column, value.args))
-        if not value.kwargs:
-            return list(map(value.make, *args))
-        named = zip(*map(self.column, value.kwargs.values()), strict=True)
-        pairs = zip(zip(*args, strict=True), named, strict=True)
-        return [value.make(*row, **dict(zip(value.kwargs, more, strict=True))) for row, more in pairs]
+        columns = list(map(self.column, [*value.args, *value.kwargs.values()]))
+        make = partial(_call, value.make, len(value.args), list(value.kwargs)) if value.kwargs else value.make
+        made: list[Any] = []
+        for start in range(0, self.count, AT_ONCE):
+            made += map(make, *(column[start : start + AT_ONCE] for column in columns))
+            self.check(made[start:])
+        return made
+
+    def check(self, values: Sequence[Any]) -> None:
+        """Raise Excess where one of `values` is too long."""
+        if longest(values) > self.longest:
+            raise Excess("a value is too long to be made in many rows at once")
+
+
+def _call(make: Callable[..., Any], count: int, names: Sequence[str], *args: Any) -> Any:
+    return make(*args[:count], **dict(zip(names, args[count:], strict=True)))
 
 
 def longest(values: Sequence[Any]) -> int:
