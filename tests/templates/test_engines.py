@@ -1,4 +1,4 @@
-"""All ways of rendering give the same bytes: skeletons, minijinja, the sandbox, and plain Jinja2 as a stranger runs it."""
+"""All ways of rendering give the same bytes: skeletons, minijinja, the sandbox, and plain Jinja2."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.render import PlainJinja
-from tests.templates.strategies import TEXT, columns, make_pack
+from tests.templates.strategies import columns
 from zhiling.templates.batch import make_rows
 from zhiling.templates.engines import Refused, render_row
 from zhiling.templates.pack import load_pack, pack_names
@@ -18,9 +18,8 @@ TEMPLATES = [(name, t.name) for name in pack_names() for t in load_pack(name).se
 
 
 def outcomes(rendered: Rendered) -> list[tuple[Any, ...]]:
-    return list(zip(
-        rendered.prompts, rendered.completions, rendered.choices, rendered.answers, rendered.messages, strict=True
-    ))
+    r = rendered
+    return list(zip(r.prompts, r.completions, r.choices, r.answers, r.messages, strict=True))
 
 
 def check_all_ways(compiled: Compiled, cells: dict[str, list[Any]]) -> None:
@@ -54,7 +53,7 @@ def test_every_shipped_template_says_the_same_in_every_engine(name: str, data: s
 @pytest.mark.parametrize("name", pack_names())
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_every_shipped_template_says_the_same_in_every_engine_for_long(name: str, data: st.DataObject) -> None:
+def test_every_shipped_template_says_the_same_for_long(name: str, data: st.DataObject) -> None:
     pack = load_pack(name)
     cells = data.draw(columns(pack, most=20))
     for template in pack.settings.templates:

@@ -13,7 +13,10 @@ COLUMNS: dict[str, ColumnType] = {
     "text": "string", "label": "label", "options": "strings", "spans": "spans", "record": "json",
 }
 LABELS = {"label": ["yes", "no"]}
-ROW = '{"text": "一", "label": "yes", "options": ["a"], "spans": [{"start": 0, "text": "一", "label": "X"}], "record": {"a": [1, null]}}'
+ROW = (
+    '{"text": "一", "label": "yes", "options": ["a"], "spans": [{"start": 0, "text": "一", "label": "X"}], '
+    '"record": {"a": [1, null]}}'
+)
 
 
 def read(tmp_path: Path, content: str | bytes) -> tuple[dict[str, object], ...] | None:
@@ -31,7 +34,10 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("line", "said"), [
     ("{", "not valid JSON (Expecting property name"),
-    ("[1]", "a list where a row should be; give just these: text (a text), label (a label), options (a list of texts)"),
+    (
+        "[1]",
+        "a list where a row should be; give just these: text (a text), label (a label), options (a list",
+    ),
     ('{"text": "x"}', "columns text; give just these: text (a text)"),
     (ROW.replace('"一"', "1", 1), "'text' is 1, not a text"),
     (ROW.replace('"一"', "null", 1), "'text' is null, not a text"),
@@ -40,8 +46,11 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
     (ROW.replace('"start": 0', '"start": true'), "'spans' is [{\"start\": true,"),
     (ROW.replace('{"a": [1, null]}', '"text"'), "'record' is \"text\", not a JSON value other than a text"),
     (ROW.replace('"a": [1', '"a": [NaN'), "not valid JSON (NaN is not JSON)"),
-    (ROW.replace('"text": "一", "label"', '"text": "一", "text": "二", "label"', 1), "not valid JSON (key 'text' stands twice)"),
-    (ROW.replace("一", "\\ud800", 1), "half of a surrogate pair (a \\ud… escape); write the character itself"),
+    (
+        ROW.replace('"text": "一", "label"', '"text": "一", "text": "二", "label"', 1),
+        "not valid JSON (key 'text' stands twice)",
+    ),
+    (ROW.replace("一", "\\ud800", 1), "half of a surrogate pair (a \\ud… escape); write the character"),
     (ROW.replace("[1, null]", "[" * 5000 + "]" * 5000), "nested too deep; flatten it"),
 ])
 def test_what_does_not_fit_is_refused_with_its_line(tmp_path: Path, line: str, said: str) -> None:

@@ -1,5 +1,6 @@
 """A pack is a stranger's file: what it may not do is refused when it is read, or contained when it runs."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ def run(template: Compiled, text: str = "一", options: list[str] | None = None,
 
 
 SEEN_BEFORE = [  # (source, what is said of it)
-    ("{{ ''.__class__.__mro__ }}", "reaches for '__mro__'; names with an underscore first are not for templates"),
+    (
+        "{{ ''.__class__.__mro__ }}",
+        "reaches for '__mro__'; names with an underscore first are not for templates",
+    ),
     ("{{ text._private }}", "reaches for '_private'"),
     ("{{ text | attr('__class__') }}", "uses the filter 'attr', which packs do not have"),
     ("{{ self._TemplateReference__context }}", "reaches for '_TemplateReference__context'"),
@@ -65,7 +69,10 @@ SEEN_BEFORE = [  # (source, what is said of it)
     ("{{ text is callable }}", "uses the test 'callable', which packs do not have"),
     ("{{ " + "(" * 3000, "does not parse (nested too deep); simplify it"),
     ("{{ 1" + "+1" * 3000 + " }}", "is nested too deep; simplify it"),
-    ("{{ " + "9" * 5000 + " }}", "does not parse (Exceeds the limit (4300 digits) for integer string conversi…); simplify it"),
+    (
+        "{{ " + "9" * 5000 + " }}",
+        "does not parse (Exceeds the limit (4300 digits) for integer string conversi…); simplify it",
+    ),
     ("x" * 20_001, "is 20,001 characters long; keep it under 20,000"),
 ]
 
@@ -96,10 +103,22 @@ CONTAINED = [  # (source, what is said of the row)
     (doubled("{% set a = 'x' * 999 %}", "{% set a = a + a %}", "{{ a }}"), "makes a value of more than"),
     (doubled("{% set a = [1] %}", "{% set a = a + a %}", "{{ a }}"), "takes more than 500,000 steps"),
     (doubled("{% set a = [1] %}", "{% set a = [a, a] %}", "{{ a }}"), "takes more than 500,000 steps"),
-    (doubled("{% set a = {'k': 1} %}", "{% set a = {'k': a, 'l': a} %}", "{{ a }}"), "takes more than 500,000 steps"),
-    (doubled("{% set a = 'xy' %}", "{% set a %}{{ a }}{{ a }}{% endset %}", ""), "makes a value of more than"),
-    (doubled("{% set a = 99999999999 %}", "{% set a = a * a %}", ""), "makes a number of more than 4,096 bits"),
-    (doubled("{% set a = 'aa' %}", "{% set a = a | replace('a', 'aaaa') %}", ""), "makes a value of more than"),
+    (
+        doubled("{% set a = {'k': 1} %}", "{% set a = {'k': a, 'l': a} %}", "{{ a }}"),
+        "takes more than 500,000 steps",
+    ),
+    (
+        doubled("{% set a = 'xy' %}", "{% set a %}{{ a }}{{ a }}{% endset %}", ""),
+        "makes a value of more than",
+    ),
+    (
+        doubled("{% set a = 99999999999 %}", "{% set a = a * a %}", ""),
+        "makes a number of more than 4,096 bits",
+    ),
+    (
+        doubled("{% set a = 'aa' %}", "{% set a = a | replace('a', 'aaaa') %}", ""),
+        "makes a value of more than",
+    ),
     (doubled("{% set a = 'aa' %}", "{% set a = a.replace('a', 'aaaa') %}", ""), "makes a value of more than"),
     (doubled("{% set a = 'ab' %}", "{% set a = a | list | join(a) %}", ""), "takes more than 500,000 steps"),
     (doubled("{% set a = 'ab' %}", "{% set a = a.join(a) %}", ""), "makes a value of more than"),
@@ -110,11 +129,20 @@ CONTAINED = [  # (source, what is said of the row)
     ("{{ '%*d' | format(999999999, 1) }}", "format takes no widths above 99 here"),
     ("{{ '%999999999d' % 1 }}", "texts are not formatted by %; use ~ or format"),
     ("{{ 5 | round(-999999999) }}", "round needs a precision from -20 to 20, not -999999999"),
-    ("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}", "takes more than 500,000 steps"),
+    (
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+        "takes more than 500,000 steps",
+    ),
     ("{% for a in range(9999) %}" + "x" * 9999 + "{% endfor %}", "takes more than 500,000 steps"),
     ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "says more than 20,"),
-    ("{% for a in range(9999) %}{% set b = 'a' | upper | lower | title | trim %}{% endfor %}" * 20, "takes more than"),
-    ("{{ range(9999) | map('string') | map('upper') | map('lower') | map('title') | list }}" * 20, "takes more than"),
+    (
+        "{% for a in range(9999) %}{% set b = 'a' | upper | lower | title | trim %}{% endfor %}" * 20,
+        "takes more than",
+    ),
+    (
+        "{{ range(9999) | map('string') | map('upper') | map('lower') | map('title') | list }}" * 20,
+        "takes more than",
+    ),
     ("{{ text['__class__'] }}", "has no attribute '__class__'"),
     ("{{ record['__class__'] }}", "has no attribute '__class__'"),
     ("{{ record.update }}", "'update' of a dict is not for templates"),
@@ -130,20 +158,25 @@ CONTAINED = [  # (source, what is said of the row)
 
 @pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize(("source", "said"), CONTAINED, ids=[source[:50] for source, _ in CONTAINED])
-def test_what_runs_is_contained_and_the_row_refused(tmp_path: Path, source: str, said: str, rows: int) -> None:
+def test_what_runs_is_contained_and_refused(tmp_path: Path, source: str, said: str, rows: int) -> None:
     rendered = run(compiled(tmp_path, source), rows=rows)
     assert all(said in str(refusal) for refusal in rendered.refusals), rendered.refusals
     assert rendered.prompts == [""] * rows
 
 
 ON_LONG_ROWS = [
-    "{% for a in text %}{{ a }}{% endfor %}", "{% for a in text %}{% for b in text %}{% endfor %}{% endfor %}",
-    "{{ text | list | join('、') }}", "{{ text | sort | first }}", "{{ text | unique | list }}", "{{ text | title }}",
-    "{{ text | wordcount }}", "{{ text.split('字') | length }}", "{{ text | replace('字', text) }}", "{{ text ~ text }}",
+    "{% for a in text %}{{ a }}{% endfor %}",
+    "{% for a in text %}{% for b in text %}{% endfor %}{% endfor %}",
+    "{{ text | list | join('、') }}", "{{ text | sort | first }}", "{{ text | unique | list }}",
+    "{{ text | title }}",
+    "{{ text | wordcount }}", "{{ text.split('字') | length }}", "{{ text | replace('字', text) }}",
+    "{{ text ~ text }}",
     "{{ text | map('upper') | list | length }}", "{% for i in range(500) %}{{ text }}{% endfor %}",
     "{% for i in range(5000) %}{% if text == text ~ i %}{% endif %}{% endfor %}", "{{ [text, text] }}",
-    "{% for i in range(5000) %}{% if 'z' in text %}{% endif %}{% endfor %}", "{{ text | json | json | json }}",
-    "{% for i in range(5000) %}{% set a = text[1:] %}{% endfor %}", "{{ text.join(options) }}{{ text.join(options) }}",
+    "{% for i in range(5000) %}{% if 'z' in text %}{% endif %}{% endfor %}",
+    "{{ text | json | json | json }}",
+    "{% for i in range(5000) %}{% set a = text[1:] %}{% endfor %}",
+    "{{ text.join(options) }}{{ text.join(options) }}",
 ]
 
 
@@ -166,11 +199,11 @@ def test_a_refused_row_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_no_filter_or_method_leads_out_of_the_template(tmp_path: Path) -> None:
     """Whatever a filter or method gives is a text, a number, a list or a mapping, or cannot be printed."""
     for name in FILTERS:
-        rendered = run(compiled(tmp_path, "{{ text | " + name + " }}|{{ options | " + name + " }}"))
-        assert all("<" not in prompt and "object at" not in prompt for prompt in rendered.prompts), name
+        (prompt,) = run(compiled(tmp_path, "{{ text | " + name + " }}|{{ options | " + name + " }}")).prompts
+        assert "<" not in prompt and "object at" not in prompt, name
     for name in {name for methods in METHODS.values() for name in methods}:
-        rendered = run(compiled(tmp_path, "{{ text." + name + "() }}|{{ record." + name + "() }}"))
-        assert all("built-in" not in prompt and "object at" not in prompt for prompt in rendered.prompts), name
+        (prompt,) = run(compiled(tmp_path, "{{ text." + name + "() }}|{{ record." + name + "() }}")).prompts
+        assert "built-in" not in prompt and "object at" not in prompt, name
 
 
 class TestFiles:
@@ -183,29 +216,34 @@ class TestFiles:
         return said.replace(f"{folder}/", "")
 
     def test_alias_bombs(self, tmp_path: Path) -> None:
-        bomb = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(9))
-        assert self.refused(tmp_path, bomb.encode()) == "pack.yaml: 81 YAML aliases; use at most 50"
+        nine = "abcdefghij"
+        bomb = "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise(nine))
+        said = self.refused(tmp_path, f"a: &a [x, x]\n{bomb}".encode())
+        assert said == "pack.yaml: 81 YAML aliases; use at most 50"
         assert self.refused(tmp_path, b"a: &a [*a]\n").startswith("pack.yaml")
 
     def test_keys_that_stand_twice(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path, b"pack: zh/a\npack: zh/b\n") == "pack.yaml:2: key 'pack' stands twice; remove one"
+        said = self.refused(tmp_path, b"pack: zh/a\npack: zh/b\n")
+        assert said == "pack.yaml:2: key 'pack' stands twice; remove one"
 
     def test_tags_that_make_objects(self, tmp_path: Path) -> None:
         said = self.refused(tmp_path, b"pack: !!python/object/apply:os.system ['true']\n")
         assert said.startswith("pack.yaml:1: not valid YAML (could not determine a constructor for the tag")
 
     def test_gigantic_files(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path, b"#" * (MAX_BYTES + 1)) == "pack.yaml: 4,194,305 bytes of YAML; keep it under 4,194,304"
+        said = self.refused(tmp_path, b"#" * (MAX_BYTES + 1))
+        assert said == "pack.yaml: 4,194,305 bytes of YAML; keep it under 4,194,304"
 
     def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path, b"pack: \xff\xfe\n") == "pack.yaml: not UTF-8 (byte 6); save it as UTF-8"
+        said = self.refused(tmp_path, b"pack: \xff\xfe\n")
+        assert said == "pack.yaml: not UTF-8 (byte 6); save it as UTF-8"
         assert self.refused(tmp_path, b"pack: zh\x00\n").startswith("pack.yaml: not valid YAML (")
         assert "half of a surrogate pair" in self.refused(tmp_path, b'pack: "\\ud800"\n')
 
     def test_nesting_without_end(self, tmp_path: Path) -> None:
         assert self.refused(tmp_path, b"[" * 3000) == "pack.yaml: nested too deep; flatten it"
 
-    @pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "zh/../../etc", "zh\0sentiment", "", "."])
+    @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "zh/../../etc", "zh\0x", "", "."])
     def test_names_that_lead_elsewhere(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(UserError, match="no such pack or folder"):
             load_pack(name, tmp_path)
