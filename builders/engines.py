@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,18 +77,28 @@ class LocalEngine:
                 return
             # spawn: pyarrow's threads do not survive a fork
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(min(self.workers, len(todo)), context, initializer=_ignore_interrupt)
+            pool = ProcessPoolExecutor(min(self.workers, len(todo)), context)
             try:
-                for done in as_completed([pool.submit(run_shard, work, s) for s in todo]):
+                with _interrupt_held():
+                    running = [pool.submit(run_shard, work, s) for s in todo]
+                for done in as_completed(running):
                     done.result()
                     bar()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches the whole process group; the parent alone answers it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: they inherit the hold, and the parent alone answers.
+
+    A worker that is interrupted while it starts would leave the pool waiting for ever.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def rejects_path(output: Path) -> Path:

@@ -5,7 +5,7 @@ values of another type, text that is not JSON.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, permutations
@@ -33,12 +33,12 @@ class Rows:
     draws: Sequence[int]   # empty where the template draws nothing
     orders: Sequence[int]  # likewise, for shuffled choices: each tells an order
 
-    def some(self, places: Sequence[int]) -> "Rows":
-        """The rows at `places`."""
+    def some(self, places: Sequence[int], names: Collection[str] | None = None) -> "Rows":
+        """The rows at `places`, with the columns of these names or with all."""
         def take(column: Sequence[Any]) -> list[Any]:
             return [column[i] for i in places] if column else []
 
-        columns = {name: take(column) for name, column in self.columns.items()}
+        columns = {name: take(self.columns[name]) for name in self.columns if names is None or name in names}
         return Rows(take(self.ids), columns, take(self.draws), take(self.orders))
 
 

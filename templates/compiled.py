@@ -4,7 +4,7 @@ In: a pack and a template's name. Out: all that rendering needs to know of the t
 every row.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,10 +13,9 @@ from jinja2 import nodes
 
 from zhiling.templates.language import parse_expression, parse_text
 from zhiling.templates.pack import NAMES, Pack, choice_column
-from zhiling.templates.sandbox import Piece, compile_expression, compile_text
+from zhiling.templates.sandbox import Piece, Values, compile_expression, compile_text
 from zhiling.templates.schema import TemplateSettings
 
-Values = Mapping[str, Any]
 DELIMITERS = {"zh": "", "en": " "}  # between prompt and completion: Chinese has no space there
 
 
@@ -24,7 +23,8 @@ DELIMITERS = {"zh": "", "en": " "}  # between prompt and completion: Chinese has
 class Learnt:
     """What rendering has found out about a template; it makes rendering faster and changes nothing else."""
 
-    skeletons: dict[Hashable, Any] = field(default_factory=dict)  # by shape; None where a shape has none
+    shapes: dict[Hashable, Any] = field(default_factory=dict)  # what was tried for a shape, see `skeletons.py`
+    trials: int = 0
     steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
     minijinja: list[Any] = field(default_factory=list)  # its renderer or None, once that is known
 
@@ -35,7 +35,7 @@ class Compiled:
 
     pack: Pack
     template: TemplateSettings
-    texts: Mapping[str, Callable[[Values], Iterator[Piece]]]  # system, prompt, turns (`0`, ...), ...
+    texts: Mapping[str, Callable[[Values], Sequence[Piece]]]  # system, prompt, turns (`0`, ...), ...
     expressions: Mapping[str, Callable[[Values], Any]]        # choices, when
     uses: frozenset[str]         # every name in them
     words: Sequence[str] | None  # choices that are the same for every row

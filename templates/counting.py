@@ -1,7 +1,8 @@
 """Rewrites a syntax tree so that loops, comparisons, displays, slices and `~` are paid for as they run.
 
 What Jinja2 turns straight into Python becomes a call of a filter that no template can name: `each!` for what
-a loop walks over, `paid!` for a value that is put together or compared, `cut!` for a slice, `glue!` for `~`.
+a loop walks over, `paid!` for a value that is put together or compared, `plain!` for one that is printed into another
+value, `cut!` for a slice, `glue!` for `~`.
 Filters, methods and arithmetic need no rewriting: the environment of `sandbox.py` is asked for each of them
 anyway.
 """
@@ -45,7 +46,7 @@ def _counted(node: nodes.Node) -> nodes.Node:
 
 
 def _printed(node: nodes.Expr) -> nodes.Expr:
-    return node if isinstance(node, nodes.TemplateData) else _call("paid!", node)
+    return node if isinstance(node, nodes.TemplateData) else _call("plain!", node)
 
 
 def _call(name: str, value: Any, *args: nodes.Node) -> nodes.Filter:

@@ -11,10 +11,11 @@ from typing import Any
 
 from zhiling.errors import one_line
 from zhiling.templates.batch import Rows, make_rows, order
+from zhiling.templates.budget import BUDGET, choice_words
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.filters import MAX_CHARACTERS
 from zhiling.templates.mini import OWN_FOR_MINIJINJA, Render, minijinja_for
-from zhiling.templates.sandbox import BUDGET, ERRORS, choice_words
+from zhiling.templates.sandbox import ERRORS
 from zhiling.templates.unread import measure
 
 Texts = Mapping[str, str]

@@ -36,7 +36,7 @@ def render_batch(
             alone += members
         elif skeleton.skipped:
             rendered.skip(places[i] for i in members)
-        elif (filled := fill(compiled, skeleton, rows.some(members))) is None:
+        elif (filled := fill(skeleton, rows.some(members))) is None:
             alone += members
         else:
             rendered.put([places[i] for i in members], assemble(compiled, *filled))

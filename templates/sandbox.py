@@ -1,28 +1,26 @@
-"""Jinja2 as packs run it: no way out of the template, and a budget of steps for each row.
+"""Jinja2 as packs run it: no way out of the template, and nothing that is not paid for.
 
-In: syntax trees that `language.py` has passed. Out: functions that render them. Every value that a template
-makes, every turn of a loop and every text that it prints is paid for from the row's budget; what would take
-more, or make a larger value than a row may be, is refused. The budget counts steps and not seconds, so that
-every machine refuses the same rows; all of it takes well under a second.
+In: syntax trees that `language.py` has passed. Out: functions that render them. Every value that a template makes,
+every turn of a loop and every text that it prints is paid for from the row's budget (`budget.py`); what would take
+more, or make a larger value than a row may be, is refused.
 """
 
 import operator
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jinja2
 from jinja2 import nodes, pass_context
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import LoopContext, Undefined
+from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from zhiling.templates.counting import PER_STEP, counted
+from zhiling.templates.budget import BUDGET, PER_ITEM, handled, paid, size, walked
+from zhiling.templates.counting import counted
 from zhiling.templates.filters import (
     FILTERS,
     ITERATING,
-    MAX_CHARACTERS,
     METHODS,
     STRUCTURAL,
     TESTS,
@@ -35,116 +33,14 @@ from zhiling.templates.filters import (
     small_range,
 )
 from zhiling.templates.language import LOOP_NAMES
-from zhiling.templates.schema import MOST_CHOICES
-from zhiling.templates.unread import Looked, Unread, calculate, holds_unread
+from zhiling.templates.unread import Looked, Unread, ask, calculate, holds_unread, items_of
 
 ERRORS = (  # what a template can do to itself
     jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )
-STEPS = 500_000         # for one row
-SAID_BY_ANY = 20_000    # characters that any row may say
-SAID_PER_OWN = 20       # and for each of its own so many more, up to MAX_CHARACTERS
-PER_ITEM = 4            # steps for an item of a list
-MAX_BITS = 4096         # of a product
-MOST_PUT_OFF = 100      # calls for one row; with more it is better rendered on its own
+MAX_BITS = 4096  # of a product
 Piece = str | Unread
-
-
-class Budget(threading.local):
-    """What is left for the row that is being rendered."""
-
-    steps = 0
-    allowed = 0     # characters that the row may say
-    characters = 0  # those that are left
-    unread = False  # whether the row's texts are unread
-    touched = 0     # how often an unread value should have been paid for
-    put_off: Sequence[Unread] = ()  # what is to be done once they are read
-
-    def start(self, own: int = 0, unread: bool = False) -> None:
-        """A new row, that has so many characters of its own."""
-        self.allowed = self.characters = min(MAX_CHARACTERS, SAID_BY_ANY + SAID_PER_OWN * own)
-        self.steps, self.unread, self.touched, self.put_off = STEPS, unread, 0, []
-
-    def pay(self, steps: int) -> None:
-        """Take `steps`. Raises Excess where they are not left."""
-        self.steps -= steps
-        if self.steps < 0:
-            raise Excess(f"takes more than {STEPS:,} steps")
-
-    def say(self, text: str) -> None:
-        """Take the characters of `text`. Raises Excess where they are not left."""
-        self.characters -= len(text)
-        if self.characters < 0:
-            raise Excess(f"says more than {self.allowed:,} characters")
-
-
-BUDGET = Budget()
-
-
-def choice_words(found: Iterable[Any]) -> list[Any]:
-    """What an expression for choices gave, as words; unread ones are put off. Raises Excess at too many."""
-    words: list[Any] = []
-    for word in found:
-        if len(words) == MOST_CHOICES:
-            raise Excess(f"has more than {MOST_CHOICES:,} choices")
-        words.append(Unread((), _stripped, (word,)) if isinstance(word, Unread) else _stripped(word))
-        BUDGET.say("" if isinstance(word, Unread) else words[-1])
-    return words
-
-
-def _stripped(word: Any) -> str:
-    return str(word).strip()
-
-
-def _size(value: Any) -> int:
-    """Characters and items in `value`; looking through a list is paid for."""
-    kind = type(value)
-    if kind is str:
-        return len(value)
-    if kind is int:
-        return int(value.bit_length()) // 3
-    if isinstance(value, list | tuple | dict):
-        BUDGET.pay(PER_ITEM * len(value))
-        inside = [*value, *value.values()] if isinstance(value, dict) else value
-        return len(value) + sum(map(_size, inside))
-    BUDGET.touched += isinstance(value, Unread)
-    return len(value) if kind is range else 1
-
-
-def _paid(value: Any) -> Any:
-    """`value`, its handling paid for. Raises Excess where it is too large."""
-    if hasattr(value, "__next__") and not isinstance(value, LoopContext):
-        return _each(value, PER_ITEM)
-    size = _size(value)
-    if size > PER_STEP:  # less is paid for with the loop that it stands in
-        fits(size)
-        BUDGET.pay(size // PER_STEP)
-    return value
-
-
-def _each(values: Iterator[Any], steps: int) -> Iterator[Any]:
-    for value in values:
-        BUDGET.pay(steps)
-        yield value
-
-
-def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`function` of its arguments, paid for; put off where they are unread."""
-    size = sum(map(_size, args)) + sum(map(_size, kwargs.values()))
-    if size > PER_STEP:
-        BUDGET.pay(size // PER_STEP)
-    if BUDGET.unread and (holds_unread(args) or holds_unread(kwargs)):
-        return _put_off(Unread((), function, args, kwargs))
-    return _paid(function(*args, **kwargs))
-
-
-def _put_off(value: Unread) -> Unread:
-    """Note that `value` is to be made once there is a row, and that handling it is to be paid for."""
-    BUDGET.touched += len(value.args) + 1
-    BUDGET.put_off = [*BUDGET.put_off, value]
-    if len(BUDGET.put_off) > MOST_PUT_OFF:
-        raise Looked
-    return value
+Values = Mapping[str, Any]
 
 
 class _Method(NamedTuple):
@@ -152,6 +48,14 @@ class _Method(NamedTuple):
 
     owner: Any
     name: str
+
+
+def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`function` of its arguments, paid for; put off where they are unread."""
+    handled((*args, *kwargs.values()))
+    if BUDGET.unread and (holds_unread(args) or holds_unread(kwargs)):
+        return BUDGET.put(Unread((), function, args, kwargs))
+    return paid(function(*args, **kwargs))
 
 
 def _call_method(owner: Any, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -176,7 +80,7 @@ def _calculate(symbol: str, left: Any, right: Any) -> Any:
             raise Excess(f"makes a number of more than {MAX_BITS:,} bits")
         for items, times in ((left, right), (right, left)):
             if isinstance(items, str | list | tuple) and isinstance(times, int):
-                fits(_size(items) * times)
+                fits(size(items) * times)
     return _OPERATORS[symbol](left, right)
 
 
@@ -187,11 +91,10 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(undefined=jinja2.StrictUndefined, optimized=False, finalize=_printed)
-        self.globals = {"range": small_range}
-        self.tests = {name: _test(name, test) for name, test in TESTS.items()}
+        self.tests = {name: _test(test) for name, test in TESTS.items()}
         self.filters = {name: _filter(self, name, function) for name, function in FILTERS.items()}
-        self.filters |= {"each!": _looped, "paid!": _handled}
-        self.filters |= {"glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut)}
+        self.filters |= {"each!": _looped, "paid!": pass_context(lambda context, value: paid(value))}
+        self.filters |= {"glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut), "plain!": _plain}
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An item of a mapping, or one of the methods that templates may use."""
@@ -206,61 +109,64 @@ class Environment(ImmutableSandboxedEnvironment):
     def getitem(self, obj: Any, argument: Any) -> Any:
         """An item of a list, text or mapping."""
         if isinstance(obj, Unread):
-            return _put_off(Unread((), get_item, (obj, argument)))
+            return BUDGET.put(Unread((), get_item, (obj, argument)))
         return get_item(obj, argument)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja2 names them
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - Jinja2's names
         """Call a method or `range`; nothing else can be called."""
         kwargs.pop("_loop_vars", None)
         if isinstance(__obj, _Method):
             if isinstance(__obj.owner, dict) and not args:
-                return _paid(_call_method(__obj.owner, __obj.name))
+                return paid(_call_method(__obj.owner, __obj.name))
             return _apply(_call_method, __obj.owner, __obj.name, *args, **kwargs)
         if __obj is small_range or isinstance(getattr(__obj, "__self__", None), LoopContext):
-            return _paid(__obj(*(_handled(__context, value) for value in args), **kwargs))
+            return paid(__obj(*(_plain(__context, value) for value in args), **kwargs))
         raise SecurityError(f"a {type(__obj).__name__} cannot be called")
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Arithmetic, and joining of texts and lists, within the bounds of a value."""
         if type(left) is type(right) is int and operator != "*":
             return _OPERATORS[operator](left, right)
+        function = _CALCULATIONS[operator]
         if isinstance(left, Unread) or isinstance(right, Unread):
-            value = calculate(operator, partial(_calculate, operator), left, right)
-            return _put_off(value) if type(value) is Unread else value  # sums with a draw cost nothing
-        return _apply(partial(_calculate, operator), left, right)
+            value = calculate(operator, function, left, right)
+            return BUDGET.put(value) if type(value) is Unread else value  # sums with a draw cost nothing
+        return _apply(function, left, right)
+
+
+_CALCULATIONS = {symbol: partial(_calculate, symbol) for symbol in _OPERATORS}
 
 
 def _filter(environment: Environment, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that is paid for, and put off where its values are unread."""
     passes = str(getattr(function, "jinja_pass_arg", ""))
+    walks, iterates, structural = name in WALKING, name in ITERATING, name in STRUCTURAL
+    in_environment = partial(function, environment) if passes.endswith("environment") else function
 
     @pass_context
     def run(context: Any, value: Any = (), *args: Any, **kwargs: Any) -> Any:
-        if name in WALKING and isinstance(value, str):
+        if walks and isinstance(value, str):
             BUDGET.pay(PER_ITEM * len(value))
-        bound = function
-        if passes.endswith("environment"):
-            bound = partial(function, environment)
-        elif passes.endswith("context"):
-            bound = partial(function, context)
-        if BUDGET.unread and name in ITERATING and hasattr(value, "__next__"):
+        if iterates and BUDGET.unread and hasattr(value, "__next__"):
             value = list(value)
-        if name in STRUCTURAL and not isinstance(value, Unread):
-            return _paid(bound(_paid(value), *args, **kwargs))
+        if structural and not isinstance(value, Unread):
+            bound = partial(function, context) if passes.endswith("context") else in_environment
+            return paid(bound(paid(value), *args, **kwargs))
         if passes.endswith("context"):
             raise Looked  # it would walk over an unread value
-        return _apply(bound, value, *args, **kwargs)
+        return _apply(in_environment, value, *args, **kwargs)
 
     return run
 
 
-def _test(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A test that is paid for; unread values can only be tested for being there."""
-    def run(*args: Any) -> bool:
-        BUDGET.pay(sum(map(_size, args)) // PER_STEP)
-        if BUDGET.unread and holds_unread(args) and not (name == "defined" and args[0].place):
-            raise Looked
+def _test(function: Callable[..., Any]) -> Callable[..., bool]:
+    """A test that is paid for; it is asked of unread values."""
+    def truth(*args: Any) -> bool:
         return bool(function(*args))
+
+    def run(*args: Any) -> bool:
+        handled(args)
+        return bool(ask(truth, *args)) if BUDGET.unread and holds_unread(args) else truth(*args)
 
     return run
 
@@ -269,31 +175,33 @@ def _test(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _looped(context: Any, values: Any, steps: int) -> Any:
     """What a loop walks over, all its turns paid for."""
     if isinstance(values, Unread):
-        raise Looked
+        values = list(map(BUDGET.put, items_of(values)))
     if hasattr(values, "__len__"):
         BUDGET.pay(steps * len(values))
         return values
-    return _each(values, steps)
+    return walked(values, steps)
 
 
 @pass_context
-def _handled(context: Any, value: Any) -> Any:
-    """A value that is compared, or that is printed where its text is not kept apart."""
+def _plain(context: Any, value: Any) -> Any:
+    """A value that cannot be unread."""
     if isinstance(value, Unread):
         raise Looked
-    return _paid(value)
+    return paid(value)
 
 
 @pass_context
 def _printed(context: Any, value: Any) -> str:
     """What an expression prints; unread values print as themselves."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, Unread):
         return _Slot(value)
     if isinstance(value, list | tuple | dict) and not isinstance(value, _Method):
-        value = str(_paid(value))
-    elif not (value is None or isinstance(value, str | bool | int | float | Undefined)):
-        raise SecurityError(f"a {type(value).__name__} cannot be printed")
-    return str(value)
+        return str(paid(value))
+    if value is None or isinstance(value, bool | int | float | Undefined):
+        return str(value)
+    raise SecurityError(f"a {type(value).__name__} cannot be printed")
 
 
 class _Slot(str):
@@ -316,26 +224,30 @@ def environment() -> Environment:
     return Environment()
 
 
-def compile_text(tree: nodes.Template) -> Callable[[Mapping[str, Any]], Iterator[Piece]]:
+def compile_text(tree: nodes.Template) -> Callable[[Values], Sequence[Piece]]:
     """A function that renders a text, piece by piece; the budget is to be started before."""
     template = environment().from_string(counted(tree))
 
-    def render(values: Mapping[str, Any]) -> Iterator[Piece]:
-        for piece in template.root_render_func(template.new_context(dict(values))):
-            BUDGET.say(piece)
-            yield piece.value if isinstance(piece, _Slot) else piece
+    def render(values: Values) -> Sequence[Piece]:
+        pieces = list(template.root_render_func(_context(template, values)))
+        BUDGET.say(sum(map(len, pieces)))
+        return [p.value if isinstance(p, _Slot) else p for p in pieces] if BUDGET.unread else pieces
 
     return render
 
 
-def compile_expression(tree: nodes.Template) -> Callable[[Mapping[str, Any]], Any]:
+def compile_expression(tree: nodes.Template) -> Callable[[Values], Any]:
     """A function that gives the value of an expression; the budget is to be started before."""
     template = environment().from_string(counted(tree))
 
-    def evaluate(values: Mapping[str, Any]) -> Any:
-        context = template.new_context(dict(values))
+    def evaluate(values: Values) -> Any:
+        context = _context(template, values)
         for _ in template.root_render_func(context):
             raise AssertionError("an expression prints nothing")
         return context.vars["result"]
 
     return evaluate
+
+
+def _context(template: jinja2.Template, values: Values) -> Context:
+    return Context(template.environment, {"range": small_range, **values}, template.name, template.blocks)

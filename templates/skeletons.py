@@ -1,41 +1,45 @@
-"""Rows of one shape share a skeleton: a template runs once for it, on unread texts, and is then filled in.
+"""Rows that are rendered alike share a skeleton: what a template says but for their texts, which are filled in.
 
-The shape of a row is all that a template is shown of it: its labels, which of its texts are empty, how long
-its lists are, the drawn order of a few choices, the remainder of its draw. What the template prints then is
-the same for every row of the shape but for the unread texts (`unread.py`), so that whole columns can be
-filled in at once. A shape for which the template looks at a text has no skeleton; its rows are rendered one
-by one.
+A template is tried on a row whose texts are unread (`unread.py`). What it says then is the same for every row of
+the same shape that answers its questions alike. The shape is all that it is shown: the row's labels, which texts
+are empty, how long its lists are, the drawn order of a few choices, the remainder of its draw. So rows are sorted
+by their shape, then question by question, and whole columns are filled in at once. Rows for which the template
+asks what cannot be asked have no skeleton; they are rendered one by one.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from math import factorial, lcm
 from typing import Any
 
 from zhiling.templates.batch import Rows, order
+from zhiling.templates.budget import BUDGET, PER_ITEM, SAID_BY_ANY, STEPS, choice_words
 from zhiling.templates.compiled import Compiled
-from zhiling.templates.filters import MAX_CHARACTERS
-from zhiling.templates.sandbox import BUDGET, ERRORS, PER_ITEM, SAID_BY_ANY, STEPS, Piece, choice_words
-from zhiling.templates.unread import Draw, Looked, Reading, Unread, holds_unread, longest
+from zhiling.templates.filters import MAX_CHARACTERS, get_item
+from zhiling.templates.sandbox import ERRORS, Piece
+from zhiling.templates.unread import TRIAL, Draw, Looked, Reading, Unread, columns_of, is_answer, longest
 
-MOST_SHOWN = 4       # shuffled choices whose order belongs to the shape
-MOST_SHAPES = 4_096  # of one template
-FEWEST_ROWS = 3      # of a shape that is worth a skeleton
+MOST_SHOWN = 4         # shuffled choices whose order belongs to the shape
+MOST_TRIALS = 4_096    # of one template
+FEWEST_ROWS = 8        # that are worth a trial
+LONGEST_ASKED = 10_000  # characters of what a question is asked of
 Line = tuple[str, Sequence[Unread]]  # a format for `%`, and what stands in it
+Part = tuple[list[int], "Skeleton | None"]  # places of rows, and their skeleton
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What a template says for a shape."""
+    """What a template says, but for the row's texts."""
 
     skipped: bool
-    words: Sequence[Any] | None  # the choices, in the order shown or to be shuffled; some may be unread
-    texts: Mapping[str, Line]
-    steps: int = 0    # what it took of a row's budget
-    said: int = 0     # characters in its texts
-    touched: int = 0  # how often an unread value is yet to be paid for
+    words: Any = None  # the choices as shown; all or some may be unread
+    unread: Sequence[Unread] = ()  # those that are
+    texts: Mapping[str, Line] = field(default_factory=dict)
+    steps: int = 0     # what it took of a row's budget
+    said: int = 0      # characters in its texts
+    touched: int = 0   # how often an unread value is yet to be paid for
     put_off: Sequence[Unread] = ()  # what is to be made of them, printed or not
 
     @property
@@ -44,19 +48,75 @@ class Skeleton:
         return (STEPS - self.steps) // ((PER_ITEM + 1) * self.touched) if self.touched else MAX_CHARACTERS
 
 
-def group(compiled: Compiled, rows: Rows) -> list[tuple[list[int], Skeleton | None]]:
-    """The places of rows by their shape, each with its skeleton; None where there is none."""
-    steps, known = compiled.learnt.steps, compiled.learnt.skeletons
+@dataclass
+class Node:
+    """Where rows stand that answered some questions alike: at another question, or at their skeleton."""
+
+    tried: bool = False
+    question: Unread | None = None
+    branches: dict[Any, "Node"] = field(default_factory=dict)
+    skeleton: Skeleton | None = None
+
+
+def group(compiled: Compiled, rows: Rows) -> list[Part]:
+    """The places of rows that are rendered alike, with their skeleton; None where there is none."""
+    learnt = compiled.learnt
     while True:
-        step, places = lcm(1, *steps), defaultdict(list)
+        step, places = lcm(1, *learnt.steps), defaultdict(list)
         for i, shape in enumerate(_shapes(compiled, rows, step)):
             places[shape].append(i)
+        found: list[Part] = []
         for shape, members in places.items():
-            if shape not in known and len(members) >= FEWEST_ROWS and len(known) < MOST_SHAPES:
-                known[shape] = _skeleton(compiled, rows.some(members[:1]), steps)
-        if lcm(1, *steps) == step:
-            return [(members, known.get(shape)) for shape, members in places.items()]
-        known.clear()  # the template goes by more remainders than the shapes told apart
+            root = learnt.shapes.setdefault(shape, Node())
+            found += _sorted(compiled, rows, members, root, root)
+        if lcm(1, *learnt.steps) == step:
+            return found
+        learnt.shapes.clear()  # the template goes by more remainders than the shapes told apart
+
+
+def _sorted(compiled: Compiled, rows: Rows, members: list[int], root: Node, node: Node) -> Iterator[Part]:
+    """Sort the rows at a node by its question and those behind it."""
+    if not node.tried and len(members) >= FEWEST_ROWS and compiled.learnt.trials < MOST_TRIALS:
+        compiled.learnt.trials += 1
+        _try(compiled, rows.some(members[:1]), root)
+    if node.question is None:
+        yield members, node.skeleton
+        return
+    branches = defaultdict(list)
+    asked = rows.some(members, columns_of(node.question))
+    for i, answer in zip(members, _answers(node.question, asked), strict=True):
+        branches[answer].append(i)
+    for answer, some in branches.items():
+        if answer is None:
+            yield some, None
+        else:
+            yield from _sorted(compiled, rows, some, root, node.branches.setdefault(answer, Node()))
+
+
+def _answers(question: Unread, rows: Rows) -> Sequence[Any]:
+    """Each row's answer; None where it has none."""
+    try:
+        return _answered(question, rows)
+    except ERRORS:
+        return [_answer_alone(question, rows.some([i])) for i in range(len(rows.ids))]
+
+
+def _answer_alone(question: Unread, row: Rows) -> Any:
+    try:
+        return _answered(question, row)[0]
+    except ERRORS:
+        return None
+
+
+def _answered(question: Unread, rows: Rows) -> Sequence[Any]:
+    BUDGET.start()
+    found = Reading(_columns(rows), len(rows.ids), LONGEST_ASKED).column(question)
+    return [answer if is_answer(answer) else None for answer in found]
+
+
+def _columns(rows: Rows) -> dict[str, Sequence[Any]]:
+    """All that unread values are read from."""
+    return {**rows.columns, "draw": rows.draws, "order": rows.orders}
 
 
 def _shapes(compiled: Compiled, rows: Rows, step: int) -> Iterable[Hashable]:
@@ -99,7 +159,7 @@ def _json_shape(value: Any) -> Hashable:
 
 
 def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
-    """A row's value as its skeleton sees it: what is not in the shape is unread."""
+    """A row's value as the template sees it: what is not in the shape is unread."""
     if isinstance(value, str):
         return value if kind == "label" or not value else Unread(place)
     if isinstance(value, list):
@@ -107,39 +167,50 @@ def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
     if isinstance(value, dict):
         kinds = {"label": "label"} if kind == "spans" else {}
         return {key: _shown(inner, kinds.get(key, kind), (*place, key)) for key, inner in value.items()}
-    return Unread(place) if kind == "spans" else value
+    return Unread((), int, (Unread(place),)) if kind == "spans" else value  # a number may be 0, which is false
 
 
-def _skeleton(compiled: Compiled, row: Rows, steps: set[int]) -> Skeleton | None:
-    """The skeleton for the shape of `row`; None where the template looks at what is not in it, or fails."""
+def _try(compiled: Compiled, row: Rows, root: Node) -> None:
+    """Try the template on `row`; note its questions from `root` on, and the skeleton behind them, if there is one."""
+    TRIAL.start(_columns(row), LONGEST_ASKED)
+    BUDGET.start(unread=True)
+    try:
+        skeleton = _skeleton(compiled, row)
+    except (Looked, *ERRORS):
+        skeleton = None
+    node = root
+    for question, answer in TRIAL.asked:
+        node.tried, node.question = True, question
+        node = node.branches.setdefault(answer, Node())
+    node.tried, node.skeleton = True, skeleton
+
+
+def _skeleton(compiled: Compiled, row: Rows) -> Skeleton:
     values = {name: _shown(row.columns[name][0], kind, (name,)) for name, kind in compiled.columns.items()}
     values |= {**compiled.names, "choices": []}
     if row.draws:
-        values["draw"] = Draw(row.draws[0], steps)
-    BUDGET.start(unread=True)
-    try:
-        when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
-        if when and not when(values):
-            return Skeleton(True, None, {})
-        words = compiled.words if chosen is None else choice_words(chosen(values))
-        values["choices"] = _shown_words(compiled, words, row)
-        texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
-        return Skeleton(
-            False, words, texts, STEPS - BUDGET.steps, SAID_BY_ANY - BUDGET.characters, BUDGET.touched,
-            BUDGET.put_off,
-        )
-    except (Looked, *ERRORS):
-        return None
-
-
-def _shown_words(compiled: Compiled, words: Sequence[Any] | None, row: Rows) -> list[Any]:
-    """The choices as the texts see them: unread where their order is, or what they say."""
-    if compiled.template.shuffle_choices and words is not None:
+        values["draw"] = Draw(row.draws[0], compiled.learnt.steps)
+    when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
+    if when and not when(values):
+        return Skeleton(skipped=True)
+    words = compiled.words if chosen is None else choice_words(chosen(values))
+    shown: Any = words
+    if words is not None and compiled.template.shuffle_choices:
         if _order_shown(compiled):
-            return [words[k] for k in order(len(words), row.orders[0])]
-        return [Unread(("choices", k)) for k in range(len(words))]
-    named = enumerate(words or ())
-    return [Unread(("choices", k)) if isinstance(word, Unread) else word for k, word in named]
+            shown = _ordered(words, row.orders[0])
+        else:
+            shown = Unread((), _ordered, (words, Unread(("order",))))
+    values["choices"] = list(shown or ()) if not isinstance(shown, Unread) else [
+        Unread((), get_item, (shown, k)) for k in range(len(words or ()))
+    ]
+    texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
+    unread = [word for word in words or () if isinstance(word, Unread)]
+    said, steps = SAID_BY_ANY - BUDGET.characters, STEPS - BUDGET.steps
+    return Skeleton(False, shown, unread, texts, steps, said, BUDGET.touched, BUDGET.put_off)
+
+
+def _ordered(words: Sequence[Any], number: int) -> list[Any]:
+    return [words[k] for k in order(len(words), number)]
 
 
 def _line(pieces: Iterable[Piece]) -> Line:
@@ -152,46 +223,23 @@ def _line(pieces: Iterable[Piece]) -> Line:
     return "".join(format_), slots
 
 
-def fill(
-    compiled: Compiled, skeleton: Skeleton, rows: Rows
-) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
-    """The texts and shown choices of rows of one shape, as columns; None where each has to be rendered."""
-    reading = Reading({**rows.columns, "draw": rows.draws}, len(rows.ids), skeleton.longest)
+def fill(skeleton: Skeleton, rows: Rows) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
+    """The texts and shown choices of rows of one skeleton, as columns; None where each has to be rendered."""
+    reading = Reading(_columns(rows), len(rows.ids), skeleton.longest)
     BUDGET.start()
     try:
-        words = None if skeleton.words is None else _words(compiled, skeleton.words, rows, reading)
-        reading.columns = {**reading.columns, "choices": words or []}
-        for column in reading.columns.values() if skeleton.touched else ():
+        for column in rows.columns.values() if skeleton.touched else ():
             reading.check(column)
         for value in skeleton.put_off:
             reading.column(value)
+        words = None if skeleton.words is None else reading.column(skeleton.words)
         slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
-        said = [*chain.from_iterable(slots.values()), *map(reading.column, _unread(skeleton.words))]
+        said = [*chain.from_iterable(slots.values()), *map(reading.column, skeleton.unread)]
         if skeleton.said + sum(map(longest, said)) > SAID_BY_ANY:
             return None
-        lines = skeleton.texts.items()
-        return {part: _filled(line[0], slots[part], reading.count) for part, line in lines}, words
+        return {part: _filled(line[0], slots[part], reading.count) for part, line in skeleton.texts.items()}, words
     except ERRORS:
         return None
-
-
-def _unread(words: Sequence[Any] | None) -> list[Unread]:
-    return [word for word in words or () if isinstance(word, Unread)]
-
-
-def _words(
-    compiled: Compiled, words: Sequence[Any], rows: Rows, reading: Reading
-) -> Sequence[Sequence[str]]:
-    """Each row's choices, in its order."""
-    if not compiled.template.shuffle_choices and not holds_unread(words):
-        return [words] * reading.count
-    if _order_shown(compiled):
-        return [[words[k] for k in order(len(words), rows.orders[0])]] * reading.count
-    listed = reading.column(words)
-    if not compiled.template.shuffle_choices:
-        return listed
-    pairs = zip(listed, rows.orders, strict=True)
-    return [[row[k] for k in order(len(row), number)] for row, number in pairs]
 
 
 def _filled(format_: str, slots: Sequence[Sequence[Any]], count: int) -> Sequence[str]:

@@ -1,25 +1,30 @@
-"""Texts that nobody may look at: what a template does with them is the same for every row.
+"""Texts that a template is not shown: what it does with them is the same for every row.
 
-A template is run once on unread values. It may print them and hand them to filters, which are then put off
-until there is a row; as soon as it wants to know what one says (to compare it, to count it, to loop over it),
-`Looked` is raised and the row has to be rendered on its own. What runs to the end has proved that the words
-around the unread values hang on nothing but the values that were shown.
+A template is tried on one row whose texts are unread. It may print them and hand them to filters, which are put off
+until the texts are read. What decides what it does next (is this the answer? is there an x in it?) is a question:
+it gets the row's own answer, and the question is noted, so that other rows can be asked the same. What cannot be
+asked raises `Looked`; such rows are rendered one by one. Rows of one shape that answer all questions alike are
+rendered alike, but for the unread texts themselves.
 """
 
+import operator
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import lcm
 from typing import Any
 
-from zhiling.templates.filters import Excess
+from zhiling.templates.filters import Excess, get_item
 
-LARGEST_REMAINDER = 24  # `draw % 24` is looked at, `draw % 9000` stays unread
+LARGEST_REMAINDER = 24  # `draw % 24` is shown, `draw % 9000` is not
 LARGEST_STEP = 2_000    # so many remainders may tell rows apart
+LARGEST_ANSWER = 24     # numbers up to this are answers
+MOST_ASKED = 60         # questions in one trial
 AT_ONCE = 64            # rows, so that what is too long is found before there is too much of it
 
 
 class Looked(BaseException):  # no `except Exception` of a filter may stop it
-    """A template wants to know what an unread value says."""
+    """A template wants to know something of an unread value that cannot be asked."""
 
 
 class Unread:
@@ -34,23 +39,44 @@ class Unread:
         self.place, self.make, self.args, self.kwargs = place, make, args, kwargs or {}
 
     def __bool__(self) -> bool:
-        if self.make is not None or self.place[0] in ("choices", "draw"):
-            raise Looked
-        return True  # an empty text of a row is never unread
+        return self.make is None or bool(ask(bool, self))  # what is in its place is not empty: an empty text is shown
+
+    def __eq__(self, other: object) -> bool:
+        return bool(ask(operator.eq, self, other))
+
+    def __ne__(self, other: object) -> bool:
+        return bool(ask(operator.ne, self, other))
+
+    def __lt__(self, other: object) -> bool:
+        return bool(ask(operator.lt, self, other))
+
+    def __le__(self, other: object) -> bool:
+        return bool(ask(operator.le, self, other))
+
+    def __gt__(self, other: object) -> bool:
+        return bool(ask(operator.gt, self, other))
+
+    def __ge__(self, other: object) -> bool:
+        return bool(ask(operator.ge, self, other))
+
+    def __contains__(self, item: object) -> bool:
+        return bool(ask(operator.contains, self, item))
+
+    def __index__(self) -> int:
+        return int(ask(operator.index, self))
 
     def _look(self, *_: Any) -> Any:
         raise Looked
 
-    __hash__ = __eq__ = __lt__ = __le__ = __gt__ = __ge__ = _look
-    __str__ = __repr__ = __format__ = __len__ = __iter__ = __next__ = __contains__ = __reversed__ = _look
-    __int__ = __float__ = __complex__ = __index__ = __round__ = __trunc__ = __getitem__ = __call__ = _look
-    __neg__ = __pos__ = __abs__ = __invert__ = _look
+    __hash__ = __str__ = __repr__ = __format__ = __len__ = __iter__ = __reversed__ = _look
+    __int__ = __float__ = __complex__ = __round__ = __trunc__ = __getitem__ = __call__ = _look
+    __neg__ = __pos__ = __abs__ = __invert__ = __divmod__ = __rdivmod__ = _look
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _look
-    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __pow__ = __rpow__ = __divmod__ = _look
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __pow__ = __rpow__ = _look
 
 
 class Draw(Unread):
-    """The row's draw. Its remainders may be looked at: `seen` notes by what it was divided to get them."""
+    """The row's draw. Its remainders are shown: `seen` notes by what it was divided to get them."""
 
     __slots__ = ("number", "seen", "step")
 
@@ -58,24 +84,89 @@ class Draw(Unread):
         super().__init__(("draw",), None if made is None else made.make, () if made is None else made.args)
         self.number, self.seen, self.step = number, seen, step
 
+    def __bool__(self) -> bool:
+        return bool(ask(bool, self))
 
-def calculate(operator: str, function: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    """`left operator right` where one of them is unread: put off, but for small remainders of a draw.
+
+
+def calculate(symbol: str, function: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """`left symbol right` where one of them is unread: put off, but for small remainders of a draw.
 
     What a draw leaves when divided by n, after + b and // a, is told by the draw's remainder by a * n.
     """
     later = Unread((), function, (left, right))
     if isinstance(left, Draw) and type(right) is int and right > 0:
         step = left.step * right
-        if operator == "%" and right <= LARGEST_REMAINDER and lcm(step, *left.seen) <= LARGEST_STEP:
+        if symbol == "%" and right <= LARGEST_REMAINDER and lcm(step, *left.seen) <= LARGEST_STEP:
             left.seen.add(step)
             return left.number % right
-        if operator in ("+", "-", "//"):
-            step = step if operator == "//" else left.step
+        if symbol in ("+", "-", "//"):
+            step = step if symbol == "//" else left.step
             return Draw(function(left.number, right), left.seen, step, later)
-    if isinstance(right, Draw) and type(left) is int and operator == "+":
+    if isinstance(right, Draw) and type(left) is int and symbol == "+":
         return Draw(left + right.number, right.seen, right.step, later)
     return later
+
+
+class Trial(threading.local):
+    """The row that a template is tried on, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.row: Reading | None = None
+        self.asked: list[tuple[Unread, Any]] = []
+        self.known: dict[Any, Any] = {}
+
+    def start(self, columns: Mapping[str, Sequence[Any]], longest: int) -> None:
+        """Try another row: the only one in `columns`."""
+        self.row, self.asked, self.known = Reading(columns, 1, longest), [], {}
+
+
+TRIAL = Trial()
+
+
+def ask(make: Callable[..., Any], *args: Any) -> Any:
+    """What `make` says of the tried row's values. Raises Looked where that is no answer."""
+    question = Unread((), make, args)
+    key = _key(question)
+    if key not in TRIAL.known:
+        if TRIAL.row is None or len(TRIAL.asked) == MOST_ASKED:
+            raise Looked
+        try:
+            (answer,) = TRIAL.row.column(question)
+        except Exception:
+            raise Looked from None
+        if not is_answer(answer):
+            raise Looked
+        TRIAL.asked.append((question, answer))
+        TRIAL.known[key] = answer
+    return TRIAL.known[key]
+
+
+def is_answer(value: Any) -> bool:
+    """Whether a value may decide what a template does: yes, no, or a small number."""
+    return type(value) is bool or (type(value) is int and abs(value) <= LARGEST_ANSWER)
+
+
+def items_of(value: Unread) -> list[Unread]:
+    """The items of an unread list, unread; how many they are is asked."""
+    return [Unread((), get_item, (value, i)) for i in range(ask(_list_length, value))]
+
+
+def _list_length(value: Any) -> int:
+    if not isinstance(value, list):
+        raise TypeError("only lists have their items told apart")
+    return len(value)
+
+
+def _key(value: Any) -> Any:
+    """Equal for expressions that are built alike of the same places."""
+    if isinstance(value, Unread):
+        return value.place if value.make is None else (value.make, *map(_key, value.args), _key(value.kwargs))
+    if isinstance(value, list | tuple):
+        return (type(value), *map(_key, value))
+    if isinstance(value, dict):
+        return (dict, *value, *map(_key, value.values()))
+    return type(value), repr(value)
 
 
 def holds_unread(value: Any) -> bool:
@@ -87,27 +178,36 @@ def holds_unread(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(holds_unread, value))
 
 
+def columns_of(value: Any) -> set[str]:
+    """The columns that the unread values in `value` are read from."""
+    if isinstance(value, Unread):
+        inside = [*value.args, *value.kwargs.values()]
+        return {str(value.place[0])} if value.make is None else columns_of(inside)
+    inside = list(value.values()) if isinstance(value, dict) else value
+    return set().union(*map(columns_of, inside)) if isinstance(inside, list | tuple) else set()
+
+
 class Reading:
     """Unread values read from the columns of some rows; nothing longer than `longest` is made of them."""
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], count: int, longest: int) -> None:
         self.columns, self.count, self.longest = columns, count, longest
-        self.made: dict[int, Sequence[Any]] = {}
+        self.made: dict[int, tuple[Unread, Sequence[Any]]] = {}
 
     def column(self, value: Any) -> Sequence[Any]:
         """`value` in each row, all that is unread in it read."""
+        if isinstance(value, Unread):
+            if value.make is None:
+                return self._placed(value.place)
+            if id(value) not in self.made:
+                self.made[id(value)] = value, self._made(value)
+            return self.made[id(value)][1]
         if not holds_unread(value):
             return [value] * self.count
         if isinstance(value, dict):
             rows = zip(*map(self.column, value.values()), strict=True)
             return [dict(zip(value, row, strict=True)) for row in rows]
-        if isinstance(value, list | tuple):
-            return list(map(type(value), zip(*map(self.column, value), strict=True)))
-        if value.make is None:
-            return self._placed(value.place)
-        if id(value) not in self.made:
-            self.made[id(value)] = self._made(value)
-        return self.made[id(value)]
+        return list(map(type(value), zip(*map(self.column, value), strict=True)))
 
     def _placed(self, place: tuple[str | int, ...]) -> Sequence[Any]:
         found = self.columns[str(place[0])]
@@ -142,8 +242,9 @@ def longest(values: Sequence[Any]) -> int:
 
 def measure(value: Any) -> int:
     """Characters and items in `value`."""
+    if isinstance(value, list | tuple):
+        plain = set(map(type, value)) <= {str}
+        return len(value) + sum(map(len if plain else measure, value))
     if isinstance(value, dict):
         return len(value) + sum(map(measure, value)) + sum(map(measure, value.values()))
-    if isinstance(value, list | tuple):
-        return len(value) + sum(map(measure, value))
     return len(str(value))

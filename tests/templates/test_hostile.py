@@ -9,10 +9,10 @@ import pytest
 from tests.templates.strategies import make_pack
 from zhiling.errors import UserError
 from zhiling.settings import MAX_BYTES
+from zhiling.templates.budget import BUDGET, STEPS
 from zhiling.templates.filters import FILTERS, METHODS
 from zhiling.templates.pack import load_pack, read_pack
 from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
-from zhiling.templates.sandbox import BUDGET, STEPS
 
 LONG = "字" * 1_000_000
 

@@ -47,7 +47,8 @@ def test_filters_that_change_texts_are_jinja2_s_own(tmp_path: Path) -> None:
 
 
 def test_an_example_that_it_cannot_render_is_enough_to_do_without_it(tmp_path: Path) -> None:
-    for prompt, used in [("{% if text < 'b' %}1{% endif %}", True), ("{{ text | default(value='x') }}", False)]:
+    cases = [("{% if text < 'b' %}1{% endif %}", True), ("{{ text | default(value='x') }}", False)]
+    for prompt, used in cases:
         template = compiled(tmp_path, prompt)
         rows, _ = make_rows(template, {"text": ["a"], "label": ["negative"]}, ["r"], seed=0)
         with suppress(Refused):

@@ -31,7 +31,7 @@ def test_a_template_may_be_all_that_the_format_has(tmp_path: Path) -> None:
     pack = make_pack(
         tmp_path,
         {"prompt": "{{ text }}：", "completion": "{{ choices[0] }}", "choices": ["甲", "乙"],
-         "kind": "question", "shuffle_choices": True, "delimiter": "\n", "metrics": ["mcc"], "note": "给人看"},
+         "kind": "question", "shuffle_choices": True, "delimiter": "\n", "metrics": ["mcc"], "note": "注"},
         {"turns": [{"role": "user", "content": "{{ text }}"}, {"role": "assistant", "content": "嗯"},
                    {"role": "user", "content": "好不好？"}], "completion": "{{ verbalizer[label] }}"},
         {"system": "你是客服。", "prompt": "{{ text }}", "rationale": "因为", "completion": "{{ label }}",

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
-from zhiling.cli import build, doctor, evaluate, run, template, train
+from zhiling.cli import build, doctor, evaluate, publish, release, run, template, train
 from zhiling.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# typer may bring its own click or use the installed one; this is UsageError in both
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
+INTERRUPTED = "interrupted; run the same command again to go on"
 ANYWHERE = {"-q", "--quiet", "-v", "--verbose", "--debug"}
 
 app = typer.Typer(
@@ -34,7 +37,7 @@ def _options(
         raise typer.Exit
 
 
-for group in (build, run, evaluate, doctor):
+for group in (build, release, publish, train, evaluate, run, doctor):
     group.register(app)
 app.add_typer(template.app, name="template")
 app.add_typer(train.app, name="train")
@@ -48,21 +51,20 @@ def main() -> None:
 
 def run_args(args: list[str]) -> int:
     """Run one command line and return its exit code."""
-    import click
-
     cut = args.index("--") if "--" in args else len(args)
     front = [a for a in args[:cut] if a in ANYWHERE]
     debug = "--debug" in front
     try:
         code = app(front + [a for a in args[:cut] if a not in ANYWHERE] + args[cut:], standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        return _say(INTERRUPTED, 130) if code == 130 else code if isinstance(code, int) else 0
     except UserError as error:
         return _say(str(error), 2)
-    except click.UsageError as error:
-        where = f" (see '{error.ctx.command_path} --help')" if error.ctx else ""
-        return _say(error.format_message() + where, 2)
-    except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted; run the same command again to go on", 130)
+    except USAGE_ERROR as error:
+        context = getattr(error, "ctx", None)
+        where = f" (see '{context.command_path} --help')" if context else ""
+        return _say(getattr(error, "format_message", error.__str__)() + where, 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _say(INTERRUPTED, 130)
     except BrokenPipeError:
         return 0
     except Exception as error:

@@ -1,0 +1,214 @@
+"""What lint finds in a pack's rendered examples: leaks, unfinished words, punctuation, answers that never change.
+
+In: a pack. Out: findings. Each template renders every example under a few row ids, so that shuffles and draws
+show themselves; punctuation and unfinished words count only where the template wrote them, not where a row did.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zhiling.errors import one_line
+from zhiling.templates.findings import Finding
+from zhiling.templates.origin import Span, render_spans, template_words
+from zhiling.templates.pack import Pack, TemplateSettings
+from zhiling.templates.places import Places
+from zhiling.templates.render import Rendered, compile_template, render_batch
+
+SEED = 0
+VARIANTS = 4  # row ids under which each example is rendered
+LEAST_ROWS = 3  # fewer say nothing about what never changes
+ALIKE = 0.85  # share of three-letter pieces that two templates may have in common
+SENTINEL = "哨兵qzx"
+COPIES = {"extractive_qa", "extraction", "coreference", "cloze", "correction", "code", "dialogue"}
+UNFINISHED = re.compile(r"\{\{|\}\}|\{%|%\}|TODO|FIXME|X{3,}|x{3,}|待补充|此处填写|\bundefined\b")
+DOUBLED = {
+    "zh": re.compile(r"[，。、；：][，。、；：？！,;:?!]|[？！][，。、；：,;:]|([？！])\1"),
+    "en": re.compile(r"[,;][,;:.?!]|:[,;.?!]|[?!][,;.]|(?<!\.)\.\.(?!\.)"),
+}
+MIXED_WIDTH = {
+    "zh": re.compile(r"(?<=[\u4e00-\u9fff])[,;:!?()]|[,;:!?()](?=[\u4e00-\u9fff])"),
+    "en": re.compile(r"[，。；：！？（）]"),
+}
+_WORD = re.compile(r"[^\W_]")
+_HAN = re.compile(r"[\u4e00-\u9fff]")
+
+
+@dataclass(frozen=True)
+class View:
+    """A template with its examples rendered."""
+
+    template: TemplateSettings
+    rendered: Rendered
+    spans: list[list[Span]]
+    shown: list[int]  # examples that it rendered
+
+    @property
+    def name(self) -> str:
+        """The template's name."""
+        return self.template.name
+
+
+def check_renderings(pack: Pack) -> Iterator[Finding]:
+    """Findings in the rendered examples of all templates of `pack`."""
+    if not pack.examples:
+        return
+    places = Places(pack)
+    views = [_view(pack, template) for template in pack.settings.templates]
+    for view in views:
+        yield from _refused(pack, view, places)
+        if not view.shown:
+            yield places.finding("ZT021", view.name, "")
+            continue
+        for check in (_leaks, _constant, _unfinished, _punctuation, _position, _ending, _copies):
+            yield from check(pack, view, places)
+    yield from _alike(views, places)
+
+
+def _view(pack: Pack, template: TemplateSettings) -> View:
+    ids = [f"example-{i}" for i in range(len(pack.examples))]
+    rendered, spans = render_spans(pack, template.name, pack.examples, ids, SEED)
+    shown = [i for i, prompt in enumerate(rendered.prompts) if prompt]
+    return View(template, rendered, spans, shown)
+
+
+def _render(pack: Pack, name: str, rows: Sequence[dict[str, Any]], ids: Sequence[str]) -> Rendered:
+    columns = {column: [row[column] for row in rows] for column in pack.settings.columns}
+    return render_batch(compile_template(pack, name), columns, ids, SEED)
+
+
+def _refused(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    for i, refusal in enumerate(view.rendered.refusals):
+        if refusal:
+            yield places.example("ZT020", i, view.name, refusal, pack.examples[i])
+
+
+def _leaks(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """Under another label the answer must change alone: a prompt that changes with it gives it away."""
+    if view.template.inverted:
+        return
+    for column in pack.label_columns:
+        labels = list(pack.labels_of(column))
+        for i in view.shown:
+            rows = [{**pack.examples[i], column: label} for label in labels]
+            rendered = _render(pack, view.name, rows, [f"example-{i}"] * len(labels))
+            pairs = [(p, c) for p, c in zip(rendered.prompts, rendered.completions, strict=True) if p]
+            if len({c for _, c in pairs}) > 1 and len({p for p, _ in pairs}) > 1:
+                first, other = pairs[0][0], next(p for p, _ in pairs if p != pairs[0][0])
+                yield places.finding("ZT022", view.name, _difference(first, other), f"by column {column}", part="prompt")
+                break
+
+
+def _difference(one: str, other: str) -> str:
+    """The first stretch in which two prompts differ."""
+    start = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one_line(one[max(0, start - 6) : start + 14], 40)
+
+
+def _constant(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    rows = [pack.examples[i] for i in view.shown]
+    labels = {tuple(row[c] for c in pack.label_columns) for row in rows}
+    if len(rows) < LEAST_ROWS or (pack.label_columns and len(labels) < 2):
+        return
+    ids = [f"variant-{v}-{i}" for v in range(VARIANTS) for i in view.shown]
+    completions = {c for c in _render(pack, view.name, rows * VARIANTS, ids).completions if c}
+    if len(completions) == 1:
+        yield places.finding("ZT023", view.name, one_line(completions.pop(), 40), part="completion")
+
+
+def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    for i in view.shown:
+        words = template_words(view.spans[i])
+        if match := UNFINISHED.search(words):
+            yield places.finding("ZT024", view.name, match.group(), part="prompt", text=match.group())
+            return
+        empty = [s.text for s in view.spans[i] if s.origin != "template" and s.text.strip() in ("None", "null", "nan")]
+        answer = view.rendered.completions[i].strip()
+        held = json.dumps(pack.examples[i], ensure_ascii=False)
+        answers = [m.group() for m in UNFINISHED.finditer(answer) if m.group() not in held]
+        if answer == "None" or empty or answers:
+            found = (answers or empty or [answer])[0]
+            yield places.example("ZT024", i, view.name, "", pack.examples[i], found=found)
+            return
+
+
+def _punctuation(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    language = pack.settings.language
+    seen = set()
+    for i in view.shown:
+        text = "".join(span.text for span in view.spans[i])
+        ours = "".join(("t" if span.origin == "template" else "r") * len(span.text) for span in view.spans[i])
+        for code, pattern in (("ZT025", DOUBLED[language]), ("ZT026", MIXED_WIDTH[language])):
+            for match in pattern.finditer(text):
+                origins = ours[match.start() : match.end()]
+                if "t" not in origins or (code == "ZT026" and "r" in ours[max(0, match.start() - 1) : match.end() + 1]):
+                    continue
+                around = one_line(text[max(0, match.start() - 5) : match.end() + 5], 30)
+                if (code, match.group()) not in seen:
+                    seen.add((code, match.group()))
+                    yield places.finding(code, view.name, around, part="prompt", text=match.group())
+
+
+def _position(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """Where choices come with the row, or in an order of the template's, their right one should move."""
+    if isinstance(view.template.choices, dict | None) or view.template.shuffle_choices:
+        return
+    placed = [(view.rendered.answers[i], len(view.rendered.choices[i] or [])) for i in view.shown]
+    counted = Counter(answer for answer, count in placed if answer is not None and count > 1)
+    total = sum(counted.values())
+    if total < 2 * LEAST_ROWS:
+        return
+    place, most = counted.most_common(1)[0]
+    fair = sum(1 / count for answer, count in placed if answer is not None and count > 1) / total
+    if most / total > max(0.6, fair + 2 * (fair * (1 - fair) / total) ** 0.5):
+        assert place is not None
+        yield places.finding("ZT028", view.name, "", f"in {most} of {total} examples it is choice {place + 1}", part="choices")
+
+
+def _ending(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    for i in view.shown:
+        prompt, completion = view.rendered.prompts[i], view.rendered.completions[i]
+        answer = completion.lstrip()
+        if pack.settings.language == "zh" and completion != answer and completion[0] == " " and _HAN.match(answer):
+            yield places.finding("ZT031", view.name, one_line(prompt[-8:] + completion[:8]), part="delimiter")
+            return
+        if _WORD.match(prompt[-1]) and _WORD.match(completion[0]):
+            code = "ZT029" if view.spans[i][-1].origin == "template" else "ZT030"
+            yield places.finding(code, view.name, one_line(prompt[-8:]), part="prompt", text=prompt[-8:])
+            return
+
+
+def _copies(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """A text column that stands in the prompt and makes the free-text answer gives it away."""
+    if view.template.inverted or pack.settings.task in COPIES:
+        return
+    for column in (name for name, kind in pack.settings.columns.items() if kind == "string"):
+        i = view.shown[0]
+        rendered = _render(pack, view.name, [{**pack.examples[i], column: SENTINEL}], [f"example-{i}"])
+        free = rendered.choices[0] is None
+        if free and SENTINEL in rendered.prompts[0] and SENTINEL in rendered.completions[0]:
+            yield places.finding("ZT032", view.name, column, part="prompt")
+
+
+def _alike(views: Sequence[View], places: Places) -> Iterator[Finding]:
+    for i, view in enumerate(views):
+        for other in views[:i]:
+            share = likeness(view, other)
+            if share > ALIKE and view.template.inverted == other.template.inverted:
+                yield places.finding("ZT027", view.name, "", f"{share:.0%} of it stands in {other.name} too")
+
+
+def likeness(one: View, other: View) -> float:
+    """Share of three-letter pieces that two templates' own words have in common; 1.0 where both have none."""
+    pieces = [_pieces(view) for view in (one, other)]
+    either = pieces[0] | pieces[1]
+    return len(pieces[0] & pieces[1]) / len(either) if either else 1.0
+
+
+def _pieces(view: View) -> set[str]:
+    words = " ".join(template_words(view.spans[i]) for i in view.shown[:1])
+    plain = "".join(re.findall(r"[^\W_]+|\ufffc", words)).lower()
+    return {plain[i : i + 3] for i in range(max(1, len(plain) - 2))} if plain.strip("\ufffc") else set()
