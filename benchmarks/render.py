@@ -8,8 +8,6 @@ row. One process, no threads.
 
 import argparse
 import csv
-import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,14 +16,12 @@ from typing import Any
 
 import jinja2
 
-from zhiling.console import table
 from zhiling.seeds import draw, draws
-from zhiling.store import write_json
 from zhiling.templates.assemble import ROLES
 from zhiling.templates.batch import order
 from zhiling.templates.filters import letter, to_json
 from zhiling.templates.pack import Pack, load_pack, pack_names
-from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
+from zhiling.templates.render import Compiled, compile_template, render_batch
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data"

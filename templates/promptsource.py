@@ -9,8 +9,6 @@ and, row by row, whatever the sandbox refuses.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,7 @@ import yaml
 from pydantic import Field
 
 from zhiling.errors import UserError, one_line
-from zhiling.seeds import draw
-from zhiling.settings import MAX_ALIASES, MAX_BYTES, Document, Settings, parse
-from zhiling.templates.promptsource_split import MODULUS, MULTIPLIER, SEPARATOR
+from zhiling.settings import Settings, parse
 
 FILE = "templates.yaml"
 PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's stand-in for ||| inside a row's texts

@@ -70,7 +70,7 @@ def test_arrows_point_one_way(path: Path) -> None:
 
 
 def test_the_front_door_loads_nothing_heavy() -> None:
-    heavy = "torch transformers datasets lm_eval ray pyarrow duckdb matplotlib sklearn pydantic jinja2".split()
+    heavy = ["torch", "transformers", "datasets", "lm_eval", "ray", "pyarrow", "duckdb", "matplotlib", "sklearn", "pydantic", "jinja2"]
     code = f"import sys, zhiling.cli; print([m for m in {heavy!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
