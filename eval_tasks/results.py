@@ -1,0 +1,152 @@
+"""Results folders: `<out>/<model>/<run>/` with lm-eval's `results_*.json`, `samples_*.jsonl` and a manifest.
+
+In: a folder, ours or one that stock lm-eval wrote for our tasks. Out: a `Run` of `Sample`s, one for each scored
+document. Refused: no results in the folder, damaged JSON, a samples file cut short, samples of other documents
+than the results count. Nothing in the folder is trusted: texts are only texts here, escape them before showing.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import UserError, one_line
+from zhiling.store import MANIFEST, read_json, read_manifest
+
+KIND = "results"
+NO_SCORE = ("acc", "exact_match", "f1_span", "f1_entity", "chrf", "bleu")  # which metric is the score, best first
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One document as a model was asked and what it said; choices and prediction as the model saw them."""
+
+    task: str            # lm-eval's task name
+    pack: str
+    template: str        # "row" for a baseline, which reads the corpus row itself
+    shots: int
+    source_id: str       # the corpus row: what pairs two models, two templates
+    group_id: str        # rows of one group are not independent: cluster by it
+    prompt: str
+    prompt_sha256: str
+    choices: tuple[str, ...]      # () where the answer is free text
+    logprobs: tuple[float, ...]   # of each choice, summed over its tokens
+    target: str          # the right choice or text, stripped
+    prediction: str      # the choice of the highest log-probability, or the text said, stripped
+    score: float         # 1 or 0 for choices; else the task's first metric
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer was right."""
+        return self.score >= 1.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A results folder that has been read."""
+
+    folder: Path
+    model: str                    # its name
+    manifest: Mapping[str, Any]   # {} for a folder that stock lm-eval wrote
+    results: Mapping[str, Any]    # lm-eval's results JSON
+    samples: tuple[Sample, ...]
+
+    @property
+    def baseline(self) -> bool:
+        """Whether this is a baseline and no model."""
+        return self.model.startswith("baseline:")
+
+    def of(self, **wanted: Any) -> list[Sample]:
+        """The samples whose fields are as `wanted`, as `run.of(pack="zh/sentiment", shots=0)`."""
+        return [s for s in self.samples if all(getattr(s, key) == value for key, value in wanted.items())]
+
+
+def prompt_digest(prompt: str) -> str:
+    """sha256 (hex) of a prompt, as lm-eval's `prompt_hash`."""
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Every results folder at or below `root`, sorted."""
+    return sorted({p.parent for p in root.rglob("results_*.json")})
+
+
+def read_run(folder: Path) -> Run:
+    """Read a results folder. Raises UserError where it is absent, damaged or cut short."""
+    found = sorted(folder.glob("results_*.json"))
+    if not found:
+        raise UserError(str(folder), "no results_*.json in it", "give a folder that `zhiling eval` wrote")
+    if len(found) > 1:
+        raise UserError(str(folder), f"{len(found)} results files", "keep one run in a folder")
+    results = read_json(found[0])
+    if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
+        raise UserError(str(found[0]), "no lm-eval results", "make the file anew")
+    manifest = read_manifest(folder, KIND) if (folder / MANIFEST).is_file() else {}
+    samples = [s for path in sorted(folder.glob("samples_*.jsonl")) for s in _read_samples(path, results)]
+    _check_counts(folder, results, samples)
+    return Run(folder, _model_name(folder, manifest), manifest, results, tuple(samples))
+
+
+def _model_name(folder: Path, manifest: Mapping[str, Any]) -> str:
+    model = manifest.get("model")
+    return str(model["name"]) if isinstance(model, dict) and "name" in model else folder.name
+
+
+def _task_of(path: Path, results: Mapping[str, Any]) -> str:
+    """The task of `samples_<task>_<date or run>.jsonl`."""
+    stem = path.stem.removeprefix("samples_")
+    known = results["results"]
+    return stem if stem in known else stem.rpartition("_")[0]
+
+
+def _read_samples(path: Path, results: Mapping[str, Any]) -> Iterator[Sample]:
+    task = _task_of(path, results)
+    with path.open(encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+                if not line.endswith("\n"):
+                    raise ValueError("cut short")
+                yield read_sample(task, row)
+            except KeyError as error:
+                raise UserError(where, f"no {error} in the sample", "give results of zhiling's tasks") from None
+            except (ValueError, TypeError, IndexError) as error:
+                raise UserError(where, f"not a sample ({one_line(str(error))})", "run the evaluation again") from None
+
+
+def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
+    """A sample as lm-eval writes it for one of our tasks. Raises KeyError or ValueError where it is none."""
+    doc = row["doc"]
+    metrics = {name: float(row[name]) for name in row["metrics"] if isinstance(row[name], int | float)}
+    score = next((metrics[name] for name in NO_SCORE if name in metrics), next(iter(metrics.values()), 0.0))
+    choices = tuple(str(c) for c in doc.get("choices") or ())
+    logprobs: tuple[float, ...] = ()
+    if choices:
+        logprobs = tuple(float(pair[0]) for pair in row["filtered_resps"][: len(choices)])
+        prediction = choices[max(range(len(choices)), key=logprobs.__getitem__)]
+        target = choices[int(row["target"])]
+    else:
+        said = row["filtered_resps"][0]
+        prediction, target = str(said[0] if isinstance(said, list) else said), str(row["target"])
+    return Sample(
+        task=task, pack=str(doc["pack"]), template=str(doc["template"]), shots=int(doc["shots"]),
+        source_id=str(doc["source_id"]), group_id=str(doc["group_id"]), prompt=str(doc["prompt"]),
+        prompt_sha256=str(row["prompt_hash"]), choices=choices, logprobs=logprobs,
+        target=target.strip(), prediction=prediction.strip(), score=score, metrics=metrics,
+    )
+
+
+def _check_counts(folder: Path, results: Mapping[str, Any], samples: list[Sample]) -> None:
+    """As many samples of each task as its results were computed from."""
+    found: dict[str, int] = {}
+    for sample in samples:
+        found[sample.task] = found.get(sample.task, 0) + 1
+    for task, counts in results.get("n-samples", {}).items():
+        wanted = int(counts["effective"])
+        if found.get(task, 0) != wanted:
+            saw = f"{found.get(task, 0)} samples of {one_line(task)} where the results count {wanted}"
+            raise UserError(str(folder), saw, "samples are missing or cut short: run the evaluation again")
