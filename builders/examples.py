@@ -13,12 +13,11 @@ import pyarrow.parquet as pq
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.builders.exemplars import Exemplar, Pool, choose, read_pool
 from zhiling.builders.recipe import RenderSettings
-from zhiling.rows import EXAMPLE_SCHEMA
+from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA
 from zhiling.seeds import draw, shuffled, uniform
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
 
-BETWEEN_SHOTS = "\n\n"
 ORDERED_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("split", pa.string())).append(pa.field("order", pa.uint64()))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhiling.errors import UserError, one_line
+from zhiling.rows import BETWEEN_SHOTS
 from zhiling.templates.origin import Span, render_spans
 from zhiling.templates.pack import Pack
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SEED = 0
-BETWEEN_SHOTS = "\n\n"
 STYLES = {"template": "", "row": "cyan", "mixed": "magenta", "answer": "bold green"}
 MARKDOWN_TAGS = {"template": "", "row": "i", "mixed": "u", "answer": "b"}
 LONGEST = 2000  # characters of a span in Markdown

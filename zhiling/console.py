@@ -11,7 +11,8 @@ _verbosity = 1  # 0 quiet, 1 normal, 2 verbose
 class Bar(Protocol):
     """A progress bar: `bar(n)` says that `n` more units are done, `note` stands behind it."""
 
-    def __call__(self, done: int = 1, note: str = "") -> None: ...
+    def __call__(self, done: int = 1, note: str = "") -> None:
+        """Say that `done` more units are done."""
 
 
 def set_verbosity(level: int) -> None:

@@ -1,11 +1,11 @@
 """The tables that pass between rooms: their columns, types and meaning.
 
-Corpus rows, split rows and example rows are different schemas and different types, so that
-augmenting before splitting, the classic leak, does not type-check.
+Corpus rows, split rows and example rows are different schemas, and each step conforms its table to one: rows
+that were not split have no `augmentation` to fill, so augmenting before splitting, the classic leak, cannot run.
 """
 
 from collections.abc import Mapping
-from typing import Literal, NewType
+from typing import Literal
 
 import pyarrow as pa
 
@@ -13,10 +13,7 @@ ColumnType = Literal["string", "label", "strings", "spans", "json"]
 Columns = Mapping[str, ColumnType]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-CorpusTable = NewType("CorpusTable", pa.Table)    # labelled rows as read
-SplitTable = NewType("SplitTable", pa.Table)      # the same, cleaned, each with its group and side
-ExampleTable = NewType("ExampleTable", pa.Table)  # rendered: what a release holds
+BETWEEN_SHOTS = "\n\n"  # stands between an exemplar and what follows it
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "string": pa.string(),

