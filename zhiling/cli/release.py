@@ -1,4 +1,4 @@
-"""`zhiling verify`, `inspect`, `explain`, `export`: what one does with a release."""
+"""`zhiling verify`, `inspect`, `diff`, `explain`, `export`: what one does with a release."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
     app.command("verify")(verify)
     app.command("inspect")(inspect)
+    app.command("diff")(diff)
     app.command("explain")(explain)
     app.command("export")(export)
 
@@ -50,6 +51,39 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     share = leak["naive_leaked_rows"] / max(1, leak["naive_test_rows"])
     naive = f"{leak['naive_leaked_rows']:,} of {leak['naive_test_rows']:,} ({share:.1%})"
     table("test rows whose text stands in train", ["split by", "rows"], [["row, at random", naive], ["group", "0"]])
+
+
+def diff(
+    before: Annotated[Path, typer.Argument(metavar="A", help="Folder of the earlier release.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Folder of the later release.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say which rows were added, removed, changed or moved, and the version bump that it calls for."""
+    import json
+
+    from zhiling.builders.diff import diff as compare
+    from zhiling.console import table
+    from zhiling.errors import one_line
+
+    found = compare(before, after)
+    if as_json:
+        print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+        return
+    if found.changes:
+        rows = [[c.table, c.kind, c.corpus, c.pack, c.template, c.rows] for c in found.changes]
+        table("rows", ["table", "what", "corpus", "pack", "template", "rows"], rows)
+    if found.samples:
+        samples = [
+            [s.table, s.kind, s.id, " -> ".join(filter(None, (s.before, s.after))),
+             "; ".join(f"{name}: {one_line(str(was), 24)} -> {one_line(str(now), 24)}"
+                       for name, (was, now) in s.columns.items()) if s.kind == "changed" else ""]
+            for s in found.samples
+        ]
+        table("samples", ["table", "what", "id", "split", "columns"], samples)
+    for title, lines in (("columns", found.columns), ("packs", found.packs), ("around the data", found.words)):
+        for line in lines:
+            print(f"{title}: {line}")
+    print(f"{found.name}: {found.before} -> {found.after} is a {found.bump} change")
 
 
 def explain(
