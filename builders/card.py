@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from zhiling.builders.pipeline import Plan
+from zhiling.builders.plan import Plan
 from zhiling.cards.markdown import render_card
 from zhiling.cards.plots import bars, histogram
 from zhiling.errors import one_line

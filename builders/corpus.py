@@ -14,14 +14,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import zstandard
 
 from zhiling.builders.engines import Piece, Reject
 from zhiling.builders.readers import Malformed, read_hub, read_lines, read_parquet
-from zhiling.builders.recipe import CorpusSettings, Format
+from zhiling.builders.sources import CorpusSettings, Format
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ColumnType, conform, corpus_schema
 from zhiling.store import canonical_json
@@ -118,7 +118,7 @@ def _cut(unit: Unit, path: Path) -> Source:
 def open_source(path: Path) -> IO[bytes]:
     """A file's bytes, unpacked where it ends in .gz or .zst."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")
+        return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix == ".zst":
         raw = path.open("rb")
         return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))

@@ -1,4 +1,4 @@
-"""The steps of a build, in order: read, compare, group, split, pool, render, write.
+"""The steps of a build, in order: read, judge, split, pick exemplars, render, write.
 
 A killed build goes on where it was: each step's shards stand in a work folder named by the digest of
 everything the release is made from, and a shard that is there is done. The release folder appears whole,
@@ -7,62 +7,19 @@ by one rename, or not at all.
 
 import fcntl
 import os
-import platform
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from zhiling import __version__
-from zhiling.builders.clean import KeyJob, make_keys
-from zhiling.builders.corpus import Source, plan_sources, read_unit
-from zhiling.builders.duplicates import Leak, group
-from zhiling.builders.engines import Engine, LocalEngine, RowGroup, Shard, read_rejects, row_groups
-from zhiling.builders.examples import RenderJob, make_examples
-from zhiling.builders.exemplars import PoolJob, make_pool
-from zhiling.builders.recipe import CorpusSettings, Recipe, build_settings, known_labels, read_recipe, recipe_packs
-from zhiling.builders.split import SplitJob, split_rows
+from zhiling.builders import stages
+from zhiling.builders.duplicates import Leak
+from zhiling.builders.engines import LocalEngine
+from zhiling.builders.plan import Plan, make_plan
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.rows import Columns
-from zhiling.settings import Document
-from zhiling.store import digest, read_manifest
-from zhiling.templates.pack import Pack
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that a release is made from, checked, before anything is built."""
-
-    recipe: Recipe
-    document: Document
-    packs: Mapping[str, Pack]             # by the name that the recipe gives
-    sources: Mapping[str, list[Source]]   # by corpus
-
-    @property
-    def made_from(self) -> str:
-        """Digest of settings, packs, inputs and versions: equal digests give equal releases."""
-        return digest(
-            {
-                "settings": build_settings(self.recipe),
-                "packs": {name: pack.digest for name, pack in self.packs.items()},
-                "sources": {name: [(s.shown, s.sha256) for s in found] for name, found in self.sources.items()},
-                "versions": versions(),
-            }
-        )
-
-    def pack(self, corpus: CorpusSettings) -> Pack:
-        """The pack of a corpus."""
-        return self.packs[corpus.pack]
-
-    def columns(self, corpus: CorpusSettings) -> Columns:
-        """The columns of a corpus, as its pack declares them."""
-        return self.pack(corpus).settings.columns
+from zhiling.store import read_manifest
 
 
 @dataclass(frozen=True)
@@ -77,22 +34,18 @@ class Built:
     rejecting: Mapping[str, list[Path]]   # by corpus: shards whose rejects count, in order
 
 
-def versions() -> dict[str, str]:
-    """Versions of what decides a release's bytes."""
-    return {"zhiling": __version__, "pyarrow": pa.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
-
-
-def make_plan(recipe_path: Path) -> Plan:
-    """Read and check a recipe, its packs and the heads of its sources. Raises UserError."""
-    recipe, document = read_recipe(recipe_path)
-    packs = recipe_packs(recipe, document)
-    sources = {}
-    for corpus in recipe.corpora:
-        pack = packs[corpus.pack]
-        columns = pack.settings.columns
-        base = document.path.resolve().parent
-        sources[corpus.name] = plan_sources(corpus, columns, known_labels(pack), pack.settings.language, base)
-    return Plan(recipe, document, packs, sources)
+def run_steps(run: stages.Run) -> Built:
+    """All steps but the last, over shards."""
+    read = stages.read(run)
+    verdicts, leak = stages.judge(run, read)
+    splits = stages.split(run, read, verdicts)
+    pools = stages.pool(run, splits)
+    examples = stages.render(run, splits, pools)
+    steps = {"read": read, "kept": splits, "examples": examples}
+    names = [c.name for c in run.plan.recipe.corpora]
+    counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
+    rejecting = {name: [path for tables in steps.values() for path in tables[name]] for name in names}
+    return Built(run.plan, splits, [path for name in names for path in examples[name]], leak, counts, rejecting)
 
 
 def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:
@@ -114,7 +67,7 @@ def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:
             for stale in home.glob(f".work-{plan.recipe.version}-*"):
                 if stale != work:
                     shutil.rmtree(stale)
-            write_release(run_steps(plan, work, LocalEngine(workers)), work, folder)
+            write_release(run_steps(stages.Run(plan, work, LocalEngine(workers))), work, folder)
         shutil.rmtree(work, ignore_errors=True)
     return folder
 
@@ -144,99 +97,3 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(str(folder), "another build is writing here", "wait for it to end") from None
     finally:
         os.close(handle)
-
-
-def run_steps(plan: Plan, work: Path, engine: Engine) -> Built:
-    """All steps but the last, over shards."""
-    corpora = plan.recipe.corpora
-    read = {c.name: _read(plan, c, work, engine) for c in corpora}
-    parts = {c.name: row_groups(read[c.name]) for c in corpora}
-    for i, corpus in enumerate(corpora):
-        if not parts[corpus.name]:
-            where = plan.document.where(("corpora", i))
-            raise UserError(where, f"corpus '{corpus.name}' has no usable row", "see its sources, mapping and encoding")
-    verdicts, leak = _group(plan, parts, work, engine)
-    splits = _split(plan, parts, verdicts, work, engine)
-    pools = {c.name: _pool(plan, c, splits[c.name], work, engine) for c in corpora}
-    examples = {c.name: _render(plan, c, splits[c.name], pools[c.name], work, engine) for c in corpora}
-    counts = {
-        name: {"read": _rows(read[name]), "kept": _rows(splits[name]), "examples": _rows(examples[name])}
-        for name in read
-    }
-    rejecting = {name: [*read[name], *splits[name], *examples[name]] for name in read}
-    return Built(plan, splits, [p for name in examples for p in examples[name]], leak, counts, rejecting)
-
-
-def _rows(files: Sequence[Path]) -> int:
-    return sum(pq.read_metadata(p).num_rows for p in files)
-
-
-def _read(plan: Plan, corpus: CorpusSettings, work: Path, engine: Engine) -> list[Path]:
-    units = [unit for source in plan.sources[corpus.name] for unit in source.units]
-    shards = [Shard(work / "read" / corpus.name / f"{i:05d}.parquet", unit) for i, unit in enumerate(units)]
-    engine.map(read_unit, shards, f"read {corpus.name}")
-    outputs = [s.output for s in shards]
-    malformed = sum(1 for r in read_rejects(outputs) if _say(r))
-    if malformed:
-        note(f"{corpus.name}: {malformed:,} rows could not be read; they stand in rejects.jsonl")
-    return outputs
-
-
-def _say(reject: Mapping[str, Any], level: int = 2) -> bool:
-    note(f"{reject['source']}: {reject['detail']}; row put in rejects.jsonl", level)
-    return True
-
-
-def _group(
-    plan: Plan, parts: Mapping[str, list[RowGroup]], work: Path, engine: Engine
-) -> tuple[Path, Leak]:
-    shards = []
-    for corpus in plan.recipe.corpora:
-        for part in parts[corpus.name]:
-            unit = len(shards)
-            job = KeyJob(part, unit, plan.columns(corpus), plan.recipe.seed, plan.recipe.split.test)
-            shards.append(Shard(work / "keys" / f"{unit:05d}.parquet", job))
-    engine.map(make_keys, shards, "compare texts")
-    verdicts = work / "verdicts.parquet"
-    return verdicts, group([s.output for s in shards], verdicts)
-
-
-def _split(
-    plan: Plan, parts: Mapping[str, list[RowGroup]], verdicts: Path, work: Path, engine: Engine
-) -> dict[str, list[Path]]:
-    shards, by_corpus = [], {}
-    for corpus in plan.recipe.corpora:
-        outputs = []
-        for part in parts[corpus.name]:
-            unit = len(shards)
-            job = SplitJob(part, unit, verdicts, plan.columns(corpus), plan.recipe.split, plan.recipe.seed)
-            shards.append(Shard(work / "split" / corpus.name / f"{unit:05d}.parquet", job))
-            outputs.append(shards[-1].output)
-        by_corpus[corpus.name] = outputs
-    engine.map(split_rows, shards, "clean and split")
-    return by_corpus
-
-
-def _pool(plan: Plan, corpus: CorpusSettings, splits: list[Path], work: Path, engine: Engine) -> Path:
-    render = plan.recipe.render
-    rows = tuple(row_groups(splits))
-    job = PoolJob(rows, plan.columns(corpus), render.exemplar_pool, render.exemplar_characters, plan.recipe.seed)
-    shard = Shard(work / "pool" / f"{corpus.name}.parquet", job)
-    engine.map(make_pool, [shard], f"exemplars of {corpus.name}")
-    return shard.output
-
-
-def _render(
-    plan: Plan, corpus: CorpusSettings, splits: list[Path], pool: Path, work: Path, engine: Engine
-) -> list[Path]:
-    pack = plan.pack(corpus)
-    templates = tuple(t.name for t in pack.select(corpus.templates))
-    shards = [
-        Shard(
-            work / "examples" / corpus.name / f"{i:05d}.parquet",
-            RenderJob(part, pool, pack.folder, pack.digest, templates, plan.recipe.render, plan.recipe.seed),
-        )
-        for i, part in enumerate(row_groups(splits))
-    ]
-    engine.map(make_examples, shards, f"render {corpus.name}")
-    return [s.output for s in shards]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from zhiling.builders.recipe import Format, HubSource
+from zhiling.builders.sources import Format, HubSource
 from zhiling.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def read_hub(hub: HubSource, shown: str) -> Iterator[Row]:
             hub.name, hub.config, split=hub.split, revision=hub.revision, streaming=True
         )
     except Exception as error:  # the library raises its own, the Hub client's and plain OS errors
-        raise UserError(shown, f"cannot be opened ({one_line(str(error), 160)})", "check name, config and split") from None
+        saw = f"cannot be opened ({one_line(str(error), 160)})"
+        raise UserError(shown, saw, "check name, config and split") from None
     names = {
         column: feature.names
         for column, feature in (data.features or {}).items()

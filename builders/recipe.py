@@ -4,71 +4,15 @@ The sections `train`, `eval` and `leaderboard` belong to later rooms: they are k
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
+from zhiling.builders.sources import CorpusSettings
+from zhiling.builders.split import SplitSettings
 from zhiling.errors import UserError
 from zhiling.settings import Document, Settings, parse, read_yaml
 from zhiling.templates.pack import Pack, load_pack
-
-Format = Literal["jsonl", "csv", "tsv", "parquet", "text"]
-
-
-class SourceFile(Settings):
-    """One file of a corpus."""
-
-    path: str = Field(description="a file, relative to the recipe; `package:NAME/FILE` inside an installed package")
-    format: Format | None = Field(None, description="by the file's ending where absent")
-    set: dict[str, str] = Field({}, description="columns that have one value in the whole file")
-
-
-class HubSource(Settings):
-    """A dataset that `datasets.load_dataset` can open: a Hub name or a local folder."""
-
-    name: str
-    config: str | None = None
-    split: str = "train"
-    revision: str | None = None
-
-
-class CorpusSettings(Settings):
-    """A labelled corpus: where its rows are and what its columns mean to its pack."""
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)
-    pack: str
-    templates: list[str] | None = Field(None, description="all of the pack's where absent")
-    files: list[SourceFile] = []
-    hub: HubSource | None = None
-    columns: dict[str, str] = Field({}, description="pack column -> column of the source")
-    labels: dict[str, str] = Field({}, description="value in the source -> label of the pack")
-    header: list[str] | None = Field(None, description="column names of CSV or TSV files that have no header line")
-    encoding: Literal["utf-8", "gb18030"] = "utf-8"
-    unknown_labels: Literal["stop", "reject"] = "stop"
-    revision: str = Field("unversioned", description="which state of the corpus this is")
-    license: str
-    url: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if bool(self.files) == (self.hub is not None):
-            raise ValueError("give either `files` or `hub`")
-        return self
-
-
-class SplitShares(Settings):
-    """Share of the groups on each side; together 1."""
-
-    train: float = Field(0.8, gt=0, le=1)
-    validation: float = Field(0.1, ge=0, lt=1)
-    test: float = Field(0.1, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        total = self.train + self.validation + self.test
-        if abs(total - 1) > 1e-9:
-            raise ValueError(f"shares add up to {total:g}; make them 1")
-        return self
 
 
 class RenderSettings(Settings):
@@ -101,9 +45,9 @@ class Recipe(Settings):
     title: str
     summary: str
     seed: int = 0
-    authors: list[str] = ["zhiling contributors"]
+    authors: list[str] = Field(["zhiling contributors"])
     corpora: list[CorpusSettings] = Field(min_length=1)
-    split: SplitShares = SplitShares()
+    split: SplitSettings = SplitSettings()
     render: RenderSettings = RenderSettings()
     publish: PublishSettings | None = None
     train: dict[str, Any] | None = None
@@ -169,5 +113,3 @@ def build_settings(recipe: Recipe) -> dict[str, Any]:
     later_rooms = {"publish", "train", "eval", "leaderboard"}
     settings: dict[str, Any] = recipe.model_dump(mode="json", exclude=later_rooms)
     return settings
-
-

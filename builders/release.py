@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from zhiling.builders.card import write_card
 from zhiling.builders.engines import read_rejects
-from zhiling.builders.pipeline import Built, versions
+from zhiling.builders.pipeline import Built
+from zhiling.builders.plan import versions
 from zhiling.console import note, progress
 from zhiling.rows import EXAMPLE_SCHEMA, SPLITS, conform, split_schema
 from zhiling.store import PARQUET, atomic_folder, differences, write_jsonl, write_manifest
@@ -25,7 +26,7 @@ def write_release(built: Built, work: Path, folder: Path) -> None:
     recipe = built.plan.recipe
     with atomic_folder(folder) as part:
         with progress("write release", len(SPLITS) * (1 + len(recipe.corpora))) as bar:
-            sizes = {}
+            sizes: dict[str, int] = {}
             for split in SPLITS:
                 sizes[split] = _write_split(built.examples, split, '"order", id', EXAMPLE_SCHEMA, part / "data", work)
                 bar()
@@ -62,7 +63,7 @@ def _write_split(
 
 
 def _count(path: Path, split: str) -> int:
-    found = pq.read_table(path, columns=["split"])["split"].to_pylist()
+    found: list[str] = pq.read_table(path, columns=["split"])["split"].to_pylist()
     return found.count(split)
 
 

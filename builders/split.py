@@ -3,15 +3,32 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
-from zhiling.builders.recipe import SplitShares
 from zhiling.rows import ROW_FIELDS, Columns, Split, conform, split_schema
 from zhiling.seeds import uniform
+from zhiling.settings import Settings
+
+
+class SplitSettings(Settings):
+    """Share of the groups on each side; together 1."""
+
+    train: float = Field(0.8, gt=0, le=1)
+    validation: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"shares add up to {total:g}; make them 1")
+        return self
 
 
 @dataclass(frozen=True)
@@ -22,11 +39,11 @@ class SplitJob:
     unit: int
     verdicts: Path
     columns: Columns
-    shares: SplitShares
+    shares: SplitSettings
     seed: int
 
 
-def side(seed: int, group_id: str, shares: SplitShares) -> Split:
+def side(seed: int, group_id: str, shares: SplitSettings) -> Split:
     """The side of a group. Test first, so that changing validation's share leaves test as it is."""
     at = uniform(seed, "split", group_id)
     if at < shares.test:

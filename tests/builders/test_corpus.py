@@ -16,7 +16,7 @@ import zstandard
 from zhiling.builders import corpus as corpus_module
 from zhiling.builders.corpus import plan_sources, read_unit, row_id
 from zhiling.builders.engines import Reject
-from zhiling.builders.recipe import CorpusSettings
+from zhiling.builders.sources import CorpusSettings
 from zhiling.errors import UserError
 from zhiling.rows import ColumnType, corpus_schema
 

@@ -1,0 +1,126 @@
+"""Each step of a build as shards for the engine: which jobs it makes of what came before, and where they stand.
+
+In: the run and the tables of the steps before. Out: the paths of this step's tables, by corpus.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from zhiling.builders.clean import KeyJob, make_keys
+from zhiling.builders.corpus import read_unit
+from zhiling.builders.duplicates import Leak, group
+from zhiling.builders.engines import Engine, RowGroup, Shard, Work, read_rejects, row_groups
+from zhiling.builders.examples import RenderJob, make_examples
+from zhiling.builders.exemplars import PoolJob, make_pool
+from zhiling.builders.plan import Plan
+from zhiling.builders.sources import CorpusSettings
+from zhiling.builders.split import SplitJob, split_rows
+from zhiling.console import note
+from zhiling.errors import UserError
+
+Tables = Mapping[str, list[Path]]  # by corpus: the files of one step
+
+
+@dataclass(frozen=True)
+class Run:
+    """A build under way: what is to be built, where its shards stand, what runs them."""
+
+    plan: Plan
+    work: Path
+    engine: Engine
+
+    def over_rows(
+        self, step: str, label: str, work: Work, tables: Tables, job: Callable[[CorpusSettings, RowGroup, int], Any]
+    ) -> dict[str, list[Path]]:
+        """Run `work` on every row group of `tables`, numbered through all corpora; its outputs by corpus."""
+        shards: list[Shard] = []
+        outputs = {}
+        for corpus in self.plan.recipe.corpora:
+            folder = self.work / step / corpus.name
+            first = len(shards)
+            for part in row_groups(tables[corpus.name]):
+                shards.append(Shard(folder / f"{len(shards):05d}.parquet", job(corpus, part, len(shards))))
+            outputs[corpus.name] = [s.output for s in shards[first:]]
+        self.engine.map(work, shards, label)
+        return outputs
+
+
+def count(files: Sequence[Path]) -> int:
+    """Rows in the given Parquet files."""
+    return sum(pq.read_metadata(p).num_rows for p in files)
+
+
+def read(run: Run) -> Tables:
+    """Corpus rows of every source. Raises UserError where a corpus has none."""
+    shards: list[Shard] = []
+    tables = {}
+    for corpus in run.plan.recipe.corpora:
+        units = [unit for source in run.plan.sources[corpus.name] for unit in source.units]
+        here = [Shard(run.work / "read" / corpus.name / f"{i:05d}.parquet", unit) for i, unit in enumerate(units)]
+        tables[corpus.name] = [s.output for s in here]
+        shards += here
+    run.engine.map(read_unit, shards, "read")
+    for i, corpus in enumerate(run.plan.recipe.corpora):
+        _say_what_was_not_read(corpus.name, tables[corpus.name])
+        if not count(tables[corpus.name]):
+            where = run.plan.document.where(("corpora", i))
+            raise UserError(where, f"corpus '{corpus.name}' has no usable row", "see its sources, mapping and encoding")
+    return tables
+
+
+def _say_what_was_not_read(corpus: str, files: Sequence[Path]) -> None:
+    unread = 0
+    for reject in read_rejects(files):
+        note(f"{reject['source']}: {reject['detail']}; row put in rejects.jsonl", 2)
+        unread += 1
+    if unread:
+        note(f"{corpus}: {unread:,} rows could not be read; they stand in rejects.jsonl")
+
+
+def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:
+    """The verdict on every row: its group, and whether it stays; and what a naive split would have leaked."""
+    recipe = run.plan.recipe
+
+    def job(corpus: CorpusSettings, part: RowGroup, unit: int) -> KeyJob:
+        return KeyJob(part, unit, run.plan.columns(corpus), recipe.seed, recipe.split.test)
+
+    keys = run.over_rows("keys", "compare texts", make_keys, rows, job)
+    verdicts = run.work / "verdicts.parquet"
+    return verdicts, group([path for files in keys.values() for path in files], verdicts)
+
+
+def split(run: Run, rows: Tables, verdicts: Path) -> Tables:
+    """The rows that stay, each with its group and side."""
+    recipe = run.plan.recipe
+
+    def job(corpus: CorpusSettings, part: RowGroup, unit: int) -> SplitJob:
+        return SplitJob(part, unit, verdicts, run.plan.columns(corpus), recipe.split, recipe.seed)
+
+    return run.over_rows("split", "clean and split", split_rows, rows, job)
+
+
+def pool(run: Run, splits: Tables) -> Mapping[str, Path]:
+    """By corpus: the train rows that exemplars are drawn from."""
+    render, shards = run.plan.recipe.render, {}
+    for corpus in run.plan.recipe.corpora:
+        rows, columns = tuple(row_groups(splits[corpus.name])), run.plan.columns(corpus)
+        job = PoolJob(rows, columns, render.exemplar_pool, render.exemplar_characters, run.plan.recipe.seed)
+        shards[corpus.name] = Shard(run.work / "pool" / f"{corpus.name}.parquet", job)
+    run.engine.map(make_pool, list(shards.values()), "pick exemplars")
+    return {name: shard.output for name, shard in shards.items()}
+
+
+def render(run: Run, splits: Tables, pools: Mapping[str, Path]) -> Tables:
+    """Example rows: every split row in the words of its templates."""
+    recipe = run.plan.recipe
+
+    def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> RenderJob:
+        pack = run.plan.pack(corpus)
+        templates = tuple(t.name for t in pack.select(corpus.templates))
+        return RenderJob(part, pools[corpus.name], pack.folder, pack.digest, templates, recipe.render, recipe.seed)
+
+    return run.over_rows("examples", "render", make_examples, splits, job)
