@@ -54,12 +54,12 @@ def mean(scores: Any, groups: Any, strata: Any = None) -> Estimate:
     return Estimate(value, error, value - reach, value + reach, len(scores), count)
 
 
-def rate(scores: Any, groups: Any) -> Estimate:
+def rate(scores: Any, groups: Any, strata: Any = None) -> Estimate:
     """The mean of scores within 0 and 1, with Wilson's interval at the effective number of independent rows.
 
     The interval stays within 0 and 1, and has a width even where every answer is right.
     """
-    found = mean(scores, groups)
+    found = mean(scores, groups, strata)
     if found.groups < 2:
         return Estimate(found.value, found.error, 0.0, 1.0, found.n, found.groups)
     p, z = found.value, _student(found.groups)
@@ -187,9 +187,32 @@ def _p_values(differences: Array, errors: Array, groups: int) -> Array:
     return cast(Array, np.minimum(1.0, 2 * t.sf(ratio, max(1, groups - 1))))
 
 
-def all_pairs(scores: Array, groups: Any, strata: Any = None) -> Array:
-    """p-values of every model against every other over the same N rows (`paired` for all pairs at once)."""
-    means, by_group = _row_spreads(np.asarray(scores, dtype=float), groups, strata)
+def all_pairs(scores: Any, groups: Any, strata: Any = None) -> Array:
+    """p-values of every model (row) against every other: `paired` for all pairs at once.
+
+    NaN is a row that a model was not asked; two models are compared on what both were asked, 1 where that is nothing.
+    """
+    table, group = np.asarray(scores, dtype=float), codes(groups)
+    stratum = np.zeros(len(group), dtype=np.int64) if strata is None else codes(strata)
+    asked, pattern = np.unique(~np.isnan(table), axis=0, return_inverse=True)
+    p = np.ones((len(table), len(table)))
+    for i in range(len(asked)):
+        for j in range(i, len(asked)):
+            columns = asked[i] & asked[j]
+            models = np.flatnonzero((pattern == i) | (pattern == j))
+            if columns.any():
+                found = _all_pairs(table[np.ix_(models, columns)], group[columns], stratum[columns])
+                p[np.ix_(models, models)] = np.where(_across(pattern[models], i, j), found, p[np.ix_(models, models)])
+    return p
+
+
+def _across(pattern: Array, i: int, j: int) -> Array:
+    """Which pairs of models are one of pattern `i` and one of pattern `j`."""
+    return np.logical_or(np.outer(pattern == i, pattern == j), np.outer(pattern == j, pattern == i))
+
+
+def _all_pairs(scores: Array, groups: Array, strata: Array) -> Array:
+    means, by_group = _row_spreads(scores, groups, strata)
     count = by_group.shape[1]
     gram = by_group @ by_group.T
     own = np.diag(gram)

@@ -118,6 +118,19 @@ def test_all_pairs_at_once_are_the_pairs_one_by_one() -> None:
             assert found[i, j] == pytest.approx(s.paired(scores[i], scores[j], group, strata).p)
 
 
+def test_pairs_are_compared_on_what_both_were_asked() -> None:
+    random = np.random.default_rng(12)
+    scores = (random.random((4, 200)) < [[0.6], [0.6], [0.8], [0.8]]).astype(float)
+    scores[1, 100:] = np.nan
+    scores[3, :100] = np.nan
+    found = s.all_pairs(scores, range(200))
+    assert found[0, 1] == pytest.approx(s.paired(scores[0, :100], scores[1, :100], range(100)).p)
+    assert found[3, 2] == pytest.approx(s.paired(scores[2, 100:], scores[3, 100:], range(100)).p)
+    assert found[0, 2] == pytest.approx(s.paired(scores[0], scores[2], range(200)).p)
+    assert found[1, 3] == 1.0
+    assert (found == found.T).all()
+
+
 def test_mcnemar_is_the_exact_binomial_test() -> None:
     a = np.array([1] * 12 + [0] * 3 + [1] * 50, dtype=bool)
     b = np.array([0] * 12 + [1] * 3 + [1] * 50, dtype=bool)
