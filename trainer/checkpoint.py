@@ -1,0 +1,149 @@
+"""Checkpoints to resume from: whole or absent, with digests, safetensors and JSON only.
+
+In: a training state. Out: `step-00000120/` folders, written by a thread from copies, the newest two kept.
+A damaged one is passed over with a line that says so. Refuses a folder of other settings, field by field.
+"""
+
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zhiling.console import note
+from zhiling.errors import UserError
+from zhiling.store import atomic_folder, differences, read_json, write_json, write_manifest
+
+KEEP = 2
+
+
+@dataclass
+class State:
+    """Everything that the rest of a run depends on."""
+
+    step: int = 0
+    tokens: int = 0
+    micro_tokens: int = 0
+    best_step: int | None = None
+    best_loss: float | None = None
+    tensors: dict[str, Any] = field(default_factory=dict)
+
+    def numbers(self) -> dict[str, Any]:
+        """The part that goes into JSON."""
+        return {k: v for k, v in vars(self).items() if k != "tensors"}
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`; use as a context, so that the writer ends with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown(wait=True)
+
+    def save(self, state: State) -> None:
+        """Copy the tensors and write them in the background; raises what the write before this one raised."""
+        self.wait()
+        copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
+        self._last = self._writer.submit(self._write, state.numbers(), copies)
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is on disk."""
+        if self._last is not None:
+            self._last.result()
+
+    def _write(self, numbers: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+        target = self.folder / f"step-{numbers['step']:08d}"
+        shutil.rmtree(target, ignore_errors=True)
+        write_tensors(target, numbers, tensors)
+        for old in sorted(self.folder.glob("step-*"))[:-KEEP]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def newest(self) -> State | None:
+        """The newest undamaged checkpoint, or None."""
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            state = read_state(folder)
+            if state is not None:
+                return state
+        return None
+
+
+def write_tensors(folder: Path, numbers: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+    """A folder of tensors and numbers with a manifest of their digests, whole or not at all."""
+    from safetensors.torch import save_file
+
+    with atomic_folder(folder) as part:
+        save_file(dict(tensors), part / "state.safetensors")
+        write_json(part / "state.json", dict(numbers))
+        write_manifest(part, "checkpoint", {})
+
+
+def read_state(folder: Path) -> State | None:
+    """The state in a checkpoint folder; None, and a line, where it is damaged."""
+    from safetensors.torch import load_file
+
+    try:
+        damage = differences(folder, "checkpoint")
+        if not damage:
+            return State(**read_json(folder / "state.json"), tensors=load_file(folder / "state.safetensors"))
+    except UserError as error:
+        damage = [str(error)]
+    note(f"checkpoint {folder.name} is damaged ({damage[0]}); going back to the one before")
+    return None
+
+
+def training_state(model: Any, optimizers: list[Any]) -> dict[str, Any]:
+    """Weights, optimizer states and the random state as named tensors."""
+    import torch
+
+    names = {p: name for name, p in model.named_parameters()}
+    tensors = {f"model.{name}": p for p, name in names.items()}
+    for o, optimizer in enumerate(optimizers):
+        for p, values in optimizer.state.items():
+            tensors |= {f"optimizer.{o}.{key}.{names[p]}": torch.as_tensor(value) for key, value in values.items()}
+    return tensors | {"rng": torch.get_rng_state()}
+
+
+def restore(model: Any, optimizers: list[Any], tensors: Mapping[str, Any]) -> None:
+    """Put what `training_state` gave back in place."""
+    import torch
+
+    torch.set_rng_state(tensors["rng"])
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            p.copy_(tensors[f"model.{name}"])
+    for o, optimizer in enumerate(optimizers):
+        wanted = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        named = {name: p for name, p in model.named_parameters() if id(p) in wanted}
+        prefix = f"optimizer.{o}."
+        for full in tensors:
+            if full.startswith(prefix):
+                key, name = full.removeprefix(prefix).split(".", 1)
+                p = named[name]
+                kept_on = "cpu" if key == "step" and not optimizer.defaults.get("fused") else p.device
+                optimizer.state[p][key] = tensors[full].to(kept_on)
+
+
+def claim(work: Path, settings: Mapping[str, Any]) -> None:
+    """Make `work` the folder of a run with these settings. Raises UserError where it is of others."""
+    path = work / "settings.json"
+    if path.is_file() and (found := read_json(path)) != settings:
+        changed = changes(found, dict(settings))
+        raise UserError(str(work), f"an unfinished run of other settings ({'; '.join(changed[:4])})",
+                        "finish it with its own settings, remove it, or choose another folder")
+    write_json(path, dict(settings))
+
+
+def changes(old: Any, new: Any, key: str = "") -> list[str]:
+    """How settings differ, field by field: `pretrain.epochs 2 → 3`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [*old, *(n for n in new if n not in old)]
+        return [line for n in names for line in changes(old.get(n), new.get(n), f"{key}.{n}".lstrip("."))]
+    return [] if old == new else [f"{key} {old} → {new}"]

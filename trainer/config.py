@@ -1,0 +1,95 @@
+"""What to train and how: the recipe's `train` section, checked before anything runs.
+
+In: the YAML mapping under `train:`. Out: frozen settings with a default for every key. Refuses unknown keys and
+values that cannot train.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from zhiling.settings import Settings
+
+Preset = Literal["pico", "nano", "mini", "small", "medium"]
+
+
+class TokenizerSettings(Settings):
+    """A byte-level BPE tokenizer, trained on train texts."""
+
+    vocabulary: int = Field(8000, ge=300, le=200_000, description="tokens, special ones and 256 bytes included")
+    learn_from: Literal["texts", "texts_and_prompts"] = Field(
+        "texts", description="corpus texts, or rendered prompts too, whose phrases then become few tokens"
+    )
+
+
+class ModelSettings(Settings):
+    """A compact model: a preset, of which single sizes may be changed."""
+
+    family: Literal["decoder", "encoder"] = "decoder"
+    preset: Preset = "nano"
+    context: int = Field(512, ge=16, le=131_072, description="longest input in tokens")
+    hidden: int | None = Field(None, ge=16, multiple_of=16)
+    layers: int | None = Field(None, ge=1)
+
+
+class OptimizerSettings(Settings):
+    """The optimizer and its schedule: linear warm-up, then a cosine down to `final` of the peak."""
+
+    name: Literal["adamw", "muon"] = Field("adamw", description="muon: for matrices inside blocks, AdamW for the rest")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    muon_learning_rate: float = Field(0.02, gt=0, le=1)
+    weight_decay: float = Field(0.1, ge=0, le=10)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps")
+    final: float = Field(0.1, ge=0, le=1, description="share of the peak learning rate at the last step")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+
+
+class StageSettings(Settings):
+    """What every stage knows: how long, in which batches, by which optimizer."""
+
+    epochs: float = Field(1.0, gt=0, le=10_000)
+    max_steps: int | None = Field(None, ge=1, description="stop here where the epochs would go further")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    micro_tokens: int = Field(4096, ge=16, description="most tokens (padding included) in memory at once")
+    validation_rows: int = Field(500, ge=1, description="validation rows, by keyed draw, that choose the checkpoint")
+    validate_every: float = Field(1.0, gt=0, description="epochs between validations")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints to resume from")
+
+
+class PretrainSettings(StageSettings):
+    """Self-supervised training on the corpora's train texts."""
+
+    objective: Literal["causal", "masked"] = "causal"
+    batch_tokens: int = Field(8192, ge=16, description="tokens of a global batch")
+
+
+class InstructSettings(StageSettings):
+    """Training on the release's rows, with the loss on completions."""
+
+    batch_rows: int = Field(64, ge=1, description="rows of a global batch")
+    loss_on: Literal["completion", "prompt_and_completion"] = "completion"
+    average: Literal["token", "example"] = Field("token", description="what weighs the same: each token or each row")
+    packs: list[str] | None = Field(None, description="rows of these packs only")
+    shots: list[int] | None = Field(None, description="rows with so many exemplars only")
+
+
+class TrainSettings(Settings):
+    """The recipe's `train` section."""
+
+    seed: int = 42
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    model: ModelSettings = ModelSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    instruct: InstructSettings = InstructSettings()
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast where it is fast, or not")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name, stage in (("pretrain", self.pretrain), ("instruct", self.instruct)):
+            if stage.micro_tokens < self.model.context:
+                raise ValueError(f"{name}.micro_tokens is {stage.micro_tokens}, less than a row of {self.model.context}")
+        if (self.pretrain.objective == "masked") != (self.model.family == "encoder"):
+            raise ValueError("a decoder is pretrained with objective causal, an encoder with masked")
+        return self

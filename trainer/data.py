@@ -1,0 +1,181 @@
+"""A release's train and validation rows as tokens on disk: the only file of the trainer that opens a release.
+
+In: a release folder and a tokenizer. Out: memory-mapped token rows. Refuses the test split (no function here
+takes it), files that differ from the release's manifest, and empty splits. Rows whose completion is longer
+than the context are named with their reason; a prompt too long is cut from its middle, and the cut is marked.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhiling.errors import UserError
+from zhiling.settings import read_yaml
+from zhiling.store import atomic_folder, file_digest, read_json, read_manifest, write_json, write_jsonl
+
+Side = Literal["train", "validation"]
+SIDES: tuple[Side, ...] = ("train", "validation")  # what training may see; the test split is for evaluation
+COLUMNS = ["id", "prompt", "completion", "choices", "answer", "pack", "template", "shots"]
+CHUNK = 2000  # rows tokenized at a time
+
+IntArray = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token rows end to end: row i is `tokens[starts[i]:starts[i + 1]]`, learned where `learned` says so."""
+
+    tokens: IntArray
+    learned: IntArray
+    starts: IntArray
+    ids: list[str]
+    counts: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def row(self, i: int) -> tuple[IntArray, IntArray]:
+        """Tokens of row i, and which of them are learned."""
+        place = slice(self.starts[i], self.starts[i + 1])
+        return self.tokens[place], self.learned[place]
+
+    @property
+    def lengths(self) -> IntArray:
+        """Tokens of each row."""
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row as tokens; `learned` is the first learned position, or one truth value per token."""
+
+    id: str
+    tokens: Sequence[int]
+    learned: int | Sequence[bool]
+
+
+def read_examples(release: Path, side: Side) -> pa.Table:
+    """The rendered rows of one side of a release."""
+    return _read(release, "data", side, COLUMNS)
+
+
+def read_texts(release: Path, side: Side) -> Iterator[tuple[str, str]]:
+    """`(id, text)` of every corpus row of one side: its string columns, a line each."""
+    about = read_manifest(release, "release")
+    for name in sorted(about["corpora"]):
+        pack = about["corpora"][name]["pack"]
+        columns = read_yaml(release / "packs" / pack / "pack.yaml").data["columns"]
+        texts = [column for column, kind in columns.items() if kind == "string"]
+        table = _read(release, f"corpus/{name}", side, ["id", *texts])
+        for row in table.to_pylist():
+            yield row["id"], "\n".join(row[column] for column in texts if row[column])
+
+
+def _read(release: Path, where: str, side: Side, columns: list[str]) -> pa.Table:
+    if side not in SIDES:
+        raise ValueError(f"training cannot open the split '{side}', only {' and '.join(SIDES)}")
+    listed = read_manifest(release, "release")["files"]
+    names = sorted(n for n in listed if n.startswith(f"{where}/{side}-") and n.endswith(".parquet"))
+    tables = []
+    for name in names:
+        path = release / name
+        if not path.is_file() or file_digest(path) != listed[name]["sha256"]:
+            raise UserError(str(path), "missing or not as the manifest says", "get or build the release anew")
+        tables.append(pq.read_table(path, columns=columns))
+    if not sum(t.num_rows for t in tables):
+        raise UserError(f"{release}: {where}", f"no {side} rows", "build a release of more rows or other shares")
+    return pa.concat_tables(tables)
+
+
+def encode_texts(texts: Sequence[tuple[str, str]], tokenizer: Any) -> Iterator[Encoded]:
+    """Documents as tokens, all of them learned, each closed by the end token."""
+    for i in range(0, len(texts), CHUNK):
+        some = texts[i : i + CHUNK]
+        encoded = tokenizer([text for _, text in some], add_special_tokens=False, verbose=False)["input_ids"]
+        for (key, _), tokens in zip(some, encoded, strict=True):
+            yield Encoded(key, [*tokens, tokenizer.eos_token_id], 0)
+
+
+def encode_examples(rows: pa.Table, tokenizer: Any, context: int, whole: bool) -> Iterator[Encoded | dict[str, Any]]:
+    """Rows as tokens, learned from the completion on (`whole`: from the start); a dict for a row refused.
+
+    Prompt and completion are encoded together and parted at the length of the prompt's own encoding, as
+    lm-eval parts them.
+    """
+    cut = tokenizer.convert_tokens_to_ids("<|cut|>") if "<|cut|>" in tokenizer.get_vocab() else tokenizer.eos_token_id
+    for chunk in rows.select(["id", "prompt", "completion"]).to_batches(max_chunksize=CHUNK):
+        ids, prompts, completions = (column.to_pylist() for column in chunk.columns)
+        parts = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
+        texts = [p + c for p, c in zip(prompts, completions, strict=True)]
+        wholes = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        for key, part, tokens in zip(ids, parts, wholes, strict=True):
+            prompt, completion = tokens[: len(part)], [*tokens[len(part) :], tokenizer.eos_token_id]
+            room = context - len(completion)
+            if len(prompt) > room < 2:
+                yield {"id": key, "reason": f"completion of {len(completion)} tokens leaves no room in {context}"}
+                continue
+            prompt = cut_middle(prompt, room, cut)
+            yield Encoded(key, prompt + completion, 0 if whole else len(prompt))
+
+
+def cut_middle(tokens: list[int], room: int, mark: int) -> list[int]:
+    """`tokens`, or their head and tail around `mark` where they are more than `room`."""
+    if len(tokens) <= room:
+        return tokens
+    head = (room - 1) // 2
+    return [*tokens[:head], mark, *tokens[len(tokens) - (room - 1 - head) :]]
+
+
+def write_rows(folder: Path, rows: Iterator[Encoded | dict[str, Any]], vocabulary: int) -> Rows:
+    """Write token rows to `folder`, whole or not at all, and open them; keep a folder that is there."""
+    if not folder.exists():
+        with atomic_folder(folder) as part:
+            _write(part, rows, np.uint16 if vocabulary <= 2**16 else np.uint32)
+    return open_rows(folder)
+
+
+def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -> None:
+    starts, ids, rejects = [0], [], []
+    with (folder / "tokens.bin").open("wb") as tokens, (folder / "learned.bin").open("wb") as learned:
+        for row in rows:
+            if isinstance(row, dict):
+                rejects.append(row)
+                continue
+            flags = np.asarray(row.learned, bool)
+            if isinstance(row.learned, int):
+                flags = np.arange(len(row.tokens)) >= row.learned
+            if not flags.any():
+                raise UserError(f"row {row.id}", "no token of it is learned", "give it a completion")
+            tokens.write(np.asarray(row.tokens, kind).tobytes())
+            learned.write(flags.tobytes())
+            starts.append(starts[-1] + len(row.tokens))
+            ids.append(row.id)
+    np.save(folder / "starts.npy", np.asarray(starts, np.int64))
+    write_jsonl(folder / "rejects.jsonl", rejects)
+    write_json(folder / "rows.json", {"kind": np.dtype(kind).name, "ids": ids, "rejected": len(rejects)})
+
+
+def open_rows(folder: Path) -> Rows:
+    """Token rows that `write_rows` wrote, memory-mapped."""
+    about = read_json(folder / "rows.json")
+    starts = np.load(folder / "starts.npy")
+    if not about["ids"]:
+        raise UserError(str(folder), "no rows to train on", "give a longer context or other rows")
+    tokens = np.memmap(folder / "tokens.bin", about["kind"], "r")
+    learned = np.memmap(folder / "learned.bin", bool, "r")
+    if len(tokens) != starts[-1] or len(learned) != starts[-1]:
+        raise UserError(str(folder), "token files are cut short", "remove the folder and run again")
+    counts = {"rows": len(about["ids"]), "tokens": int(starts[-1]), "learned": int(learned.sum())}
+    counts["rejected"] = about["rejected"]
+    return Rows(tokens, learned, starts, about["ids"], counts)
+
+
+def longest(rows: Rows) -> int:
+    """Tokens of the longest row."""
+    return max(int(b - a) for a, b in pairwise(rows.starts))

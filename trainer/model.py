@@ -1,0 +1,74 @@
+"""Compact models as `transformers` configs: a Llama-like decoder in five sizes.
+
+In: sizes and a tokenizer. Out: a freshly initialised model, the same weights for the same seed, or one read
+from a folder. Refuses pickled weights and code from the folder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import UserError
+from zhiling.trainer.config import ModelSettings
+
+HEAD = 64  # width of an attention head
+# hidden, layers, feed-forward width. About 2, 5, 25, 124 and 350 million parameters
+SIZES: dict[str, tuple[int, int, int]] = {
+    "pico": (192, 3, 512),
+    "nano": (256, 4, 704),
+    "mini": (512, 6, 1408),
+    "small": (768, 12, 2048),
+    "medium": (1024, 24, 2816),
+}
+
+
+def sizes(settings: ModelSettings) -> tuple[int, int, int]:
+    """Hidden width, layers and feed-forward width that the settings ask for."""
+    hidden, layers, inner = SIZES[settings.preset]
+    if settings.hidden:
+        hidden, inner = settings.hidden, round(settings.hidden * 8 / 3 / 16) * 16
+    return hidden, settings.layers or layers, inner
+
+
+def new_model(settings: ModelSettings, tokenizer: Any, seed: int) -> Any:
+    """A model with weights drawn from `seed`; small models tie their embeddings."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    hidden, layers, inner = sizes(settings)
+    heads = max(1, hidden // HEAD)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=settings.context,
+        tie_word_embeddings=True, initializer_range=0.02, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, rope_theta=10_000.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def load_model(folder: Path) -> Any:
+    """The causal model of a folder, in fp32. Raises UserError where there are no safetensors weights."""
+    from transformers import AutoModelForCausalLM
+
+    require_safetensors(folder)
+    import torch
+
+    return AutoModelForCausalLM.from_pretrained(
+        folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+    )
+
+
+def require_safetensors(folder: Path) -> None:
+    """Raise UserError unless `folder` is a model whose weights are safetensors."""
+    if not (folder / "config.json").is_file():
+        raise UserError(str(folder), "no config.json in it", "give the folder of a transformers model")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+        saw = f"weights are pickled ({pickles[0]}), which can run code" if pickles else "no *.safetensors in it"
+        raise UserError(str(folder), saw, "save the model as safetensors")
+
+
+def count_parameters(model: Any) -> int:
+    """Parameters of a model, tied ones counted once."""
+    return sum(p.numel() for p in model.parameters())

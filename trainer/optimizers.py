@@ -1,0 +1,51 @@
+"""The optimizers and the schedule: fused AdamW, Muon for the matrices inside blocks; warm-up, then a cosine.
+
+In: a model and settings. Out: a list of optimizers whose rates `set_rates` sets from the step alone.
+"""
+
+import math
+from typing import Any
+
+from zhiling.trainer.config import OptimizerSettings
+
+
+def make_optimizers(model: Any, settings: OptimizerSettings) -> list[Any]:
+    """Optimizers over the trainable parameters; vectors (norms, biases) do not decay."""
+    import torch
+
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    inside = {name for name, p in trained if p.ndim == 2 and ".layers." in name and settings.name == "muon"}
+    rest = [(name, p) for name, p in trained if name not in inside]
+    groups = [
+        {"params": [p for _, p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for _, p in rest if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    betas = (settings.beta1, settings.beta2)
+    made: list[Any] = [
+        torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=betas, fused=True)
+    ]
+    if inside:
+        matrices = [p for name, p in trained if name in inside]
+        made.append(torch.optim.Muon(
+            matrices, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay, momentum=settings.beta2,
+        ))
+    for optimizer in made:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return made
+
+
+def rate(step: int, steps: int, settings: OptimizerSettings) -> float:
+    """The learning rate at `step` (from 0) as a share of its peak."""
+    warm = math.ceil(settings.warmup * steps)
+    if step < warm:
+        return (step + 1) / warm
+    along = (step - warm) / max(1, steps - warm)
+    return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * along))
+
+
+def set_rates(optimizers: list[Any], share: float) -> None:
+    """Set every group's rate to `share` of its peak."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * share

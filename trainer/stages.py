@@ -1,0 +1,163 @@
+"""The stages of training, each a function from a release and settings to a model folder.
+
+In: a release, settings, where the model goes, for later stages the model before. Out: the folder, with its
+lineage in the manifest. A folder made from the same inputs and settings is kept; one of others is refused,
+field by field, and nothing is overwritten.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zhiling.console import note
+from zhiling.errors import UserError
+from zhiling.store import MANIFEST, digest, file_digest, read_manifest
+from zhiling.trainer.checkpoint import changes, claim
+from zhiling.trainer.config import StageSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of one model: what it is made from and where."""
+
+    name: str
+    release: Path
+    folder: Path
+    settings: dict[str, Any]
+    parent: Path | None
+
+    @property
+    def work(self) -> Path:
+        """Where an unfinished run lies."""
+        return self.folder.with_name(f".{self.folder.name}.work")
+
+    def made_from(self) -> dict[str, Any]:
+        """Everything that the model depends on."""
+        read_manifest(self.release, "release")
+        return {
+            "stage": self.name,
+            "release": file_digest(self.release / MANIFEST),
+            "parent": file_digest(self.parent / MANIFEST) if self.parent else None,
+            **self.settings,
+        }
+
+
+def pretrain(release: Path, settings: TrainSettings, folder: Path) -> Path:
+    """Train a tokenizer and a model from scratch on the train texts of a release's corpora."""
+    chosen = settings.model_dump(mode="json", include={"seed", "tokenizer", "model", "pretrain", "precision"})
+    stage = Stage("pretrain", Path(release), Path(folder), chosen, None)
+    return _make(stage, lambda: _pretrain(stage, settings))
+
+
+def instruct(release: Path, pretrained: Path, settings: TrainSettings, folder: Path) -> Path:
+    """Train a model on the rows of a release, with the loss on completions."""
+    chosen = settings.model_dump(mode="json", include={"seed", "instruct", "precision"})
+    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained))
+    return _make(stage, lambda: _instruct(stage, settings))
+
+
+def _make(stage: Stage, run: Callable[[], None]) -> Path:
+    """Run a stage unless its folder is up to date."""
+    made_from = stage.made_from()
+    if (stage.folder / MANIFEST).is_file():
+        found = read_manifest(stage.folder, "model")
+        if found["made_from"] == digest(made_from):
+            note(f"{stage.folder} is up to date")
+            return stage.folder
+        changed = changes(found.get("inputs", {}), made_from)
+        raise UserError(str(stage.folder), f"made from other settings ({'; '.join(changed[:4])})",
+                        "choose another folder or remove this one")
+    if stage.folder.exists():
+        raise UserError(str(stage.folder), "exists and is no model of zhiling's", "choose another folder")
+    claim(stage.work, made_from)
+    run()
+    shutil.rmtree(stage.work, ignore_errors=True)
+    return stage.folder
+
+
+def _pretrain(stage: Stage, settings: TrainSettings) -> None:
+    from zhiling.trainer.batches import Packed
+    from zhiling.trainer.data import encode_texts, read_texts, write_rows
+    from zhiling.trainer.model import new_model
+    from zhiling.trainer.tokenizer import load_tokenizer, train_tokenizer
+
+    texts = list(read_texts(stage.release, "train"))
+    home = stage.work / "tokenizer"
+    if not home.exists():
+        learned = train_tokenizer(_tokenizer_texts(stage, settings, texts), settings.tokenizer, settings.model.context)
+        learned.save_pretrained(stage.work / "tokenizer.part")
+        (stage.work / "tokenizer.part").rename(home)
+    tokenizer = load_tokenizer(home)
+    own = settings.pretrain
+    held_out = list(read_texts(stage.release, "validation"))
+    rows = write_rows(stage.work / "train", encode_texts(texts, tokenizer), len(tokenizer))
+    valid = write_rows(stage.work / "validation", encode_texts(held_out, tokenizer), len(tokenizer))
+    context, end = settings.model.context, tokenizer.eos_token_id
+    batches = Packed(rows, context, own.batch_tokens, settings.seed, end)
+    validation = Packed(valid, context, own.validation_rows * context, settings.seed, end).batch(0, own.micro_tokens)
+    model = new_model(settings.model, tokenizer, settings.seed)
+    counts = {"train": rows.counts, "validation": valid.counts}
+    _train(stage, settings, own, model, tokenizer, batches, validation, counts)
+
+
+def _tokenizer_texts(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]) -> list[str]:
+    from zhiling.trainer.data import read_examples
+
+    found = [text for _, text in texts]
+    if settings.tokenizer.learn_from == "texts_and_prompts":
+        rows = read_examples(stage.release, "train")
+        found += [p + c for p, c in zip(rows["prompt"].to_pylist(), rows["completion"].to_pylist(), strict=True)]
+    return found
+
+
+def _instruct(stage: Stage, settings: TrainSettings) -> None:
+    import pyarrow.compute as pc
+
+    from zhiling.seeds import draws
+    from zhiling.trainer.batches import Bucketed, pad_rows
+    from zhiling.trainer.data import encode_examples, read_examples, write_rows
+    from zhiling.trainer.model import load_model
+    from zhiling.trainer.tokenizer import load_tokenizer
+
+    assert stage.parent is not None
+    own = settings.instruct
+    model, tokenizer = load_model(stage.parent), load_tokenizer(stage.parent)
+    context, whole = model.config.max_position_embeddings, own.loss_on == "prompt_and_completion"
+    tables = {}
+    for side in ("train", "validation"):
+        table = read_examples(stage.release, side)
+        for column, wanted in (("pack", own.packs), ("shots", own.shots)):
+            table = table if wanted is None else table.filter(pc.field(column).isin(wanted))
+        tables[side] = table
+    held_out = tables["validation"]
+    keys = draws(settings.seed, "validation rows", held_out["id"].to_pylist())
+    chosen = sorted(range(len(keys)), key=lambda i: (keys[i], i))[: own.validation_rows]
+    tables["validation"] = held_out.take(sorted(chosen))
+    made = {
+        side: write_rows(stage.work / side, encode_examples(table, tokenizer, context, whole), len(tokenizer))
+        for side, table in tables.items()
+    }
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    batches = Bucketed(made["train"], own.batch_rows, settings.seed, pad, own.average)
+    valid = made["validation"]
+    validation = pad_rows(valid, range(len(valid)), own.micro_tokens, pad, own.average)
+    _train(stage, settings, own, model, tokenizer, batches, validation, {k: v.counts for k, v in made.items()})
+
+
+def _train(
+    stage: Stage, settings: TrainSettings, own: StageSettings, model: Any, tokenizer: Any, batches: Any,
+    validation: Any, counts: dict[str, Any],
+) -> None:
+    from zhiling.trainer.device import bf16_wanted, pick_device
+    from zhiling.trainer.export import export
+    from zhiling.trainer.loop import Run, train
+    from zhiling.trainer.loss import token_loss
+
+    device = pick_device()
+    bf16 = bf16_wanted(settings.precision, device)
+    model.to(device)
+    run = Run(stage.name, batches, validation, token_loss, own, stage.work, bf16)
+    outcome = train(model, run)
+    export(stage, model, tokenizer, outcome, counts)
