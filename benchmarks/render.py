@@ -22,6 +22,7 @@ from zhiling.templates.batch import order
 from zhiling.templates.filters import letter, to_json
 from zhiling.templates.pack import Pack, load_pack, pack_names
 from zhiling.templates.render import Compiled, compile_template, render_batch
+from zhiling.templates.sandbox import ERRORS
 
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data"
@@ -68,7 +69,7 @@ class PlainJinja:
                 words = [words[k] for k in order(len(words), number)]
             values["choices"] = words or []
             said = {key: text.render(values).rstrip() for key, text in self.texts.items()}
-        except (jinja2.TemplateError, ValueError, TypeError, LookupError):
+        except ERRORS:
             return ("", "", None, None, None)
         return self.finish(said, words)
 
@@ -118,7 +119,7 @@ class Promptsource:
                 row["draw"] = draw(SEED, f"draw:{self.compiled.purpose}", row_id) >> 33
             try:
                 rendered.append(self.apply(row))
-            except (jinja2.TemplateError, ValueError, TypeError, LookupError):
+            except ERRORS:
                 rendered.append([])
         return rendered
 

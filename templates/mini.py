@@ -23,11 +23,12 @@ from zhiling.templates.sandbox import environment as sandbox
 FUEL = 20_000              # minijinja's steps for one text
 OWN_FOR_MINIJINJA = 8_000  # characters of a row
 MAX_SOURCE = 8_000         # of a text of the template
-OWN = frozenset({"count", "d", "default", "first", "last", "length", "list"})  # minijinja's own do the same
+OWN = frozenset({"d", "default", "first", "last"})  # minijinja's own do the same
 CALLED = frozenset({
-    "capitalize", "join", "json", "letter", "lower", "replace", "string", "title", "trim", "upper",
+    "capitalize", "count", "join", "json", "length", "letter", "list", "lower", "replace", "string", "title", "trim",
+    "upper",
 })
-TESTED = frozenset({"defined", "undefined", "eq", "equalto", "==", "ne", "!=", "in", "even", "odd"})
+TESTED = frozenset({"defined", "undefined"})
 SHARED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For,
     nodes.Assign, nodes.CondExpr, nodes.Filter, nodes.Test, nodes.Getitem, nodes.Getattr, nodes.Slice,
@@ -47,7 +48,7 @@ def minijinja_for(compiled: Compiled) -> Render | None:
     environment.undefined_behavior, environment.keep_trailing_newline = "strict", True
     environment.fuel = FUEL
     for name in CALLED:
-        environment.add_filter(name, FILTERS[name] if name != "join" else partial(join, sandbox()))
+        environment.add_filter(name, _called(FILTERS[name] if name != "join" else partial(join, sandbox())))
     for key, source in compiled.template.texts.items():
         environment.add_template(part_name(key), source)
 
@@ -55,6 +56,21 @@ def minijinja_for(compiled: Compiled) -> Render | None:
         return {part: environment.render_template(part, **values) for part in compiled.texts}
 
     return render
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that minijinja calls; it fails on undefined values, which minijinja hands over as None."""
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if any(map(_holds_none, args)):
+            raise ValueError("undefined")
+        return function(*args, **kwargs)
+
+    return run
+
+
+def _holds_none(value: Any) -> bool:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return value is None or any(map(_holds_none, inside))
 
 
 def _is_shared(compiled: Compiled) -> bool:
@@ -87,6 +103,8 @@ def _shared(node: nodes.Node) -> bool:
         return node.name in OWN | CALLED
     if isinstance(node, nodes.Test):
         return node.name in TESTED
+    if isinstance(node, nodes.CondExpr) and node.expr2 is None:
+        return False
     return isinstance(node, SHARED) and not (isinstance(node, nodes.Const) and isinstance(node.value, float))
 
 

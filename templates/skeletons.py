@@ -25,6 +25,7 @@ MOST_SHOWN = 4         # shuffled choices whose order belongs to the shape
 MOST_TRIALS = 4_096    # of one template
 FEWEST_ROWS = 8        # that are worth a trial
 LONGEST_ASKED = 10_000  # characters of what a question is asked of
+PRINTED = {str, int, float, bool, type(None), list, tuple, dict}  # by what prints; see the sandbox
 Line = tuple[str, Sequence[Unread]]  # a format for `%`, and what stands in it
 Part = tuple[list[int], "Skeleton | None"]  # places of rows, and their skeleton
 
@@ -67,8 +68,10 @@ def group(compiled: Compiled, rows: Rows) -> list[Part]:
             places[shape].append(i)
         found: list[Part] = []
         for shape, members in places.items():
-            root = learnt.shapes.setdefault(shape, Node())
-            found += _sorted(compiled, rows, members, root, root)
+            root = learnt.shapes.get(shape)
+            if root is None and len(learnt.shapes) < MOST_TRIALS:
+                root = learnt.shapes[shape] = Node()
+            found += [(members, None)] if root is None else _sorted(compiled, rows, members, root, root)
         if lcm(1, *learnt.steps) == step:
             return found
         learnt.shapes.clear()  # the template goes by more remainders than the shapes told apart
@@ -94,7 +97,7 @@ def _sorted(compiled: Compiled, rows: Rows, members: list[int], root: Node, node
 
 
 def _answers(question: Unread, rows: Rows) -> Sequence[Any]:
-    """Each row's answer; None where it has none."""
+    """Each row's answer; None where it has none, or is too long to be asked."""
     try:
         return _answered(question, rows)
     except ERRORS:
@@ -110,8 +113,10 @@ def _answer_alone(question: Unread, row: Rows) -> Any:
 
 def _answered(question: Unread, rows: Rows) -> Sequence[Any]:
     BUDGET.start()
-    found = Reading(_columns(rows), len(rows.ids), LONGEST_ASKED).column(question)
-    return [answer if is_answer(answer) else None for answer in found]
+    reading = Reading(_columns(rows), len(rows.ids), LONGEST_ASKED)
+    for column in rows.columns.values():
+        reading.check(column)
+    return [answer if is_answer(answer) else None for answer in reading.column(question)]
 
 
 def _columns(rows: Rows) -> dict[str, Sequence[Any]]:
@@ -178,8 +183,9 @@ def _try(compiled: Compiled, row: Rows, root: Node) -> None:
         skeleton = _skeleton(compiled, row)
     except (Looked, *ERRORS):
         skeleton = None
+    BUDGET.start()
     node = root
-    for question, answer in TRIAL.asked:
+    for question, answer in TRIAL.end():
         node.tried, node.question = True, question
         node = node.branches.setdefault(answer, Node())
     node.tried, node.skeleton = True, skeleton
@@ -234,6 +240,8 @@ def fill(skeleton: Skeleton, rows: Rows) -> tuple[dict[str, Sequence[str]], Sequ
             reading.column(value)
         words = None if skeleton.words is None else reading.column(skeleton.words)
         slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
+        if not set(map(type, chain.from_iterable(chain.from_iterable(slots.values())))) <= PRINTED:
+            return None
         said = [*chain.from_iterable(slots.values()), *map(reading.column, skeleton.unread)]
         if skeleton.said + sum(map(longest, said)) > SAID_BY_ANY:
             return None

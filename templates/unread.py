@@ -88,7 +88,6 @@ class Draw(Unread):
         return bool(ask(bool, self))
 
 
-
 def calculate(symbol: str, function: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     """`left symbol right` where one of them is unread: put off, but for small remainders of a draw.
 
@@ -111,14 +110,35 @@ def calculate(symbol: str, function: Callable[[Any, Any], Any], left: Any, right
 class Trial(threading.local):
     """The row that a template is tried on, and what was asked of it."""
 
-    def __init__(self) -> None:
-        self.row: Reading | None = None
-        self.asked: list[tuple[Unread, Any]] = []
-        self.known: dict[Any, Any] = {}
+    row: "Reading | None" = None  # none where nothing is tried: then nothing can be asked
 
     def start(self, columns: Mapping[str, Sequence[Any]], longest: int) -> None:
         """Try another row: the only one in `columns`."""
-        self.row, self.asked, self.known = Reading(columns, 1, longest), [], {}
+        self.row = Reading(columns, 1, longest)
+        self.asked: list[tuple[Unread, Any]] = []
+        self.answers: dict[Any, Any] = {}
+        self.numbers: dict[Any, int] = {}
+        self.numbered: dict[int, tuple[Unread, int]] = {}
+
+    def end(self) -> list[tuple[Unread, Any]]:
+        """All that was asked, with the row's answers."""
+        self.row = None
+        return self.asked
+
+    def key(self, value: Any) -> Any:
+        """Equal for expressions that are built alike of the same places; each part is looked at once."""
+        if isinstance(value, Unread):
+            if value.make is None:
+                return value.place
+            if id(value) not in self.numbered:
+                built = (value.make, *map(self.key, value.args), self.key(value.kwargs))
+                self.numbered[id(value)] = value, self.numbers.setdefault(built, len(self.numbers))
+            return Unread, self.numbered[id(value)][1]
+        if isinstance(value, list | tuple):
+            return (type(value), *map(self.key, value))
+        if isinstance(value, dict):
+            return (dict, *value, *map(self.key, value.values()))
+        return type(value), repr(value)
 
 
 TRIAL = Trial()
@@ -126,10 +146,12 @@ TRIAL = Trial()
 
 def ask(make: Callable[..., Any], *args: Any) -> Any:
     """What `make` says of the tried row's values. Raises Looked where that is no answer."""
+    if TRIAL.row is None:
+        raise Looked
     question = Unread((), make, args)
-    key = _key(question)
-    if key not in TRIAL.known:
-        if TRIAL.row is None or len(TRIAL.asked) == MOST_ASKED:
+    key = TRIAL.key(question)
+    if key not in TRIAL.answers:
+        if len(TRIAL.asked) == MOST_ASKED:
             raise Looked
         try:
             (answer,) = TRIAL.row.column(question)
@@ -138,8 +160,8 @@ def ask(make: Callable[..., Any], *args: Any) -> Any:
         if not is_answer(answer):
             raise Looked
         TRIAL.asked.append((question, answer))
-        TRIAL.known[key] = answer
-    return TRIAL.known[key]
+        TRIAL.answers[key] = answer
+    return TRIAL.answers[key]
 
 
 def is_answer(value: Any) -> bool:
@@ -158,17 +180,6 @@ def _list_length(value: Any) -> int:
     return len(value)
 
 
-def _key(value: Any) -> Any:
-    """Equal for expressions that are built alike of the same places."""
-    if isinstance(value, Unread):
-        return value.place if value.make is None else (value.make, *map(_key, value.args), _key(value.kwargs))
-    if isinstance(value, list | tuple):
-        return (type(value), *map(_key, value))
-    if isinstance(value, dict):
-        return (dict, *value, *map(_key, value.values()))
-    return type(value), repr(value)
-
-
 def holds_unread(value: Any) -> bool:
     """Whether anything in `value` is unread."""
     if isinstance(value, Unread):
@@ -178,13 +189,20 @@ def holds_unread(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(map(holds_unread, value))
 
 
-def columns_of(value: Any) -> set[str]:
-    """The columns that the unread values in `value` are read from."""
-    if isinstance(value, Unread):
-        inside = [*value.args, *value.kwargs.values()]
-        return {str(value.place[0])} if value.make is None else columns_of(inside)
-    inside = list(value.values()) if isinstance(value, dict) else value
-    return set().union(*map(columns_of, inside)) if isinstance(inside, list | tuple) else set()
+def columns_of(value: Unread) -> set[str]:
+    """The columns that an unread value is read from."""
+    found, seen, todo = set(), set(), [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Unread):
+            if part.make is None:
+                found.add(str(part.place[0]))
+            elif id(part) not in seen:
+                seen.add(id(part))
+                todo += [*part.args, *part.kwargs.values()]
+        elif isinstance(part, list | tuple | dict):
+            todo += part.values() if isinstance(part, dict) else part
+    return found
 
 
 class Reading:
@@ -223,6 +241,8 @@ class Reading:
         for start in range(0, self.count, AT_ONCE):
             made += map(make, *(column[start : start + AT_ONCE] for column in columns))
             self.check(made[start:])
+        if any(hasattr(kind, "__next__") for kind in set(map(type, made))):
+            raise Excess("a generator can be read only once")
         return made
 
     def check(self, values: Sequence[Any]) -> None:

@@ -12,6 +12,11 @@ from zhiling.errors import UserError, did_you_mean, one_line
 
 MAX_BYTES = 4 * 2**20
 MAX_ALIASES = 50
+MAX_DEPTH = 100
+_OPENING = (
+    yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 Key = tuple[str | int, ...]
 
 
@@ -67,12 +72,22 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Do
         raise UserError(f"{path}{line}", f"not valid YAML ({problem})", "mend the file") from None
 
 
+def _check_tokens(path: Path, text: str) -> None:
+    """Refuse what would make little text into much work: many aliases, deep nesting."""
+    aliases = depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        aliases += isinstance(token, yaml.AliasToken)
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if depth > MAX_DEPTH:  # the scanner's work grows with the square of it
+            raise UserError(str(path), "nested too deep", "flatten it")
+    if aliases > MAX_ALIASES:
+        raise UserError(str(path), f"{aliases} YAML aliases", f"use at most {MAX_ALIASES}")
+
+
 def _parse(path: Path, text: str, safe: type[yaml.SafeLoader]) -> Document:
     loader = safe(text)
     try:
-        aliases = sum(isinstance(t, yaml.AliasToken) for t in yaml.scan(text, Loader=yaml.SafeLoader))
-        if aliases > MAX_ALIASES:
-            raise UserError(str(path), f"{aliases} YAML aliases", f"use at most {MAX_ALIASES}")
+        _check_tokens(path, text)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise UserError(str(path), "not a mapping", "write `key: value` lines")

@@ -124,6 +124,10 @@ CONTAINED = [  # (source, what is said of the row)
     (doubled("{% set a = 'ab' %}", "{% set a = a.join(a) %}", ""), "makes a value of more than"),
     (doubled("{% set a = 'a' %}", "{% set a = '%s%s' | format(a, a) %}", ""), "makes a value of more than"),
     (doubled("{% set a = text %}", "{% set a = a | json %}", ""), "makes a value of more than"),
+    (
+        doubled("{% set a = text %}", "{% set a = a ~ a %}", "{% if a == 'x' %}{% endif %}"),
+        "makes a value of more than",
+    ),
     ("{{ range(99999999) | list }}", "makes a list of more than 10,000 items"),
     ("{{ '%999999999d' | format(1) }}", "format takes no widths above 99 here"),
     ("{{ '%*d' | format(999999999, 1) }}", "format takes no widths above 99 here"),
@@ -134,7 +138,8 @@ CONTAINED = [  # (source, what is said of the row)
         "takes more than 500,000 steps",
     ),
     ("{% for a in range(9999) %}" + "x" * 9999 + "{% endfor %}", "takes more than 500,000 steps"),
-    ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "says more than 20,"),
+    ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "takes more than 500,000 steps"),
+    ("{% for a in range(300) %}{{ 'x' * 999 }}{% endfor %}", "says more than 20,"),
     (
         "{% for a in range(9999) %}{% set b = 'a' | upper | lower | title | trim %}{% endfor %}" * 20,
         "takes more than",
@@ -241,7 +246,8 @@ class TestFiles:
         assert "half of a surrogate pair" in self.refused(tmp_path, b'pack: "\\ud800"\n')
 
     def test_nesting_without_end(self, tmp_path: Path) -> None:
-        assert self.refused(tmp_path, b"[" * 3000) == "pack.yaml: nested too deep; flatten it"
+        for content in (b"[" * 300_000, b"{a: " * 300_000, b"- " * 300_000):
+            assert self.refused(tmp_path, content) == "pack.yaml: nested too deep; flatten it"
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "zh/../../etc", "zh\0x", "", "."])
     def test_names_that_lead_elsewhere(self, tmp_path: Path, name: str) -> None:

@@ -31,6 +31,8 @@ def compiled(folder: Path, prompt: str, **changes: Any) -> Compiled:
     ("{{ 1.5 }}", False),
     ("{{ [text] }}", False),
     ("{{ choices }}", False),
+    ("{% if text is even %}{% endif %}", False),
+    ("{{ text if text }}", False),
     ("{% set x = labels %}{{ x }}", False),
     ("{% filter upper %}{{ text }}{% endfilter %}", False),
 ])
@@ -44,6 +46,16 @@ def test_filters_that_change_texts_are_jinja2_s_own(tmp_path: Path) -> None:
     assert render is not None
     values = {"text": "\x1c b\x1f", "label": "negative", "verbalizer": {"negative": "x"}}
     assert render(values)["prompt"] == "<b>"
+
+
+@pytest.mark.parametrize("what", ["choices[9]", "choices[2:] | first", "[choices[9]]"])
+def test_filters_fail_on_what_is_not_there(tmp_path: Path, what: str) -> None:
+    """minijinja would hand it over as None, and go on."""
+    render = minijinja_for(compiled(tmp_path, "{{ " + what + " | json }}"))
+    assert render is not None
+    values = {"text": "a", "label": "negative", "verbalizer": {"negative": "x"}, "choices": ["x", "y"]}
+    with pytest.raises(ValueError, match="undefined"):
+        render(values)
 
 
 def test_an_example_that_it_cannot_render_is_enough_to_do_without_it(tmp_path: Path) -> None:

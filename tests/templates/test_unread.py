@@ -1,6 +1,7 @@
 """Unread values: they may be printed and passed on, and nobody finds out what they say."""
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,35 +9,93 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling.templates.filters import Excess
-from zhiling.templates.unread import Draw, Looked, Reading, Unread, calculate, holds_unread, longest
+from zhiling.templates.unread import (
+    TRIAL,
+    Draw,
+    Looked,
+    Reading,
+    Unread,
+    calculate,
+    columns_of,
+    holds_unread,
+    longest,
+)
 
 TEXT = Unread(("text",))
-LOOKS = [
-    "str(u)", "repr(u)", "len(u)", "iter(u)", "hash(u)", "int(u)", "float(u)", "list(u)", "abs(u)",
-    "round(u)", "next(u)",
-    "reversed(u)", "-u", "+u", "~u", "f'{u}'", "'%s' % u", "'{}'.format(u)", "u == 'a'", "u != 'a'",
-    "u < 'a'", "'a' > u",
-    "'a' in u", "u in ['a', 'b']", "u in {'a': 1}", "[u] == ['a']", "u[0]", "u['a']", "u[1:]", "u + 'a'",
-    "'a' + u",
-    "u * 2", "2 * u", "u % 2", "7 % u", "u // 2", "u / 2", "u - 1", "1 - u", "u ** 2", "2 ** u",
-    "divmod(u, 2)", "{u: 1}",
-    "{'a', u}", "{'a': 1}[u]", "[1, 2][u]", "'ab'[u]", "range(u)", "u()", "sorted([u, 'a'])", "max(u, 'a')",
-    "[*u]",
-    "chr(u)", "complex(u)",
+LOOKS = [  # what cannot be asked
+    "str(u)", "repr(u)", "len(u)", "iter(u)", "hash(u)", "int(u)", "float(u)", "list(u)", "abs(u)", "round(u)",
+    "reversed(u)", "-u", "+u", "~u", "f'{u}'", "'%s' % u", "'{}'.format(u)", "u in {'a': 1}", "u[0]", "u['a']",
+    "u[1:]", "u + 'a'", "'a' + u", "u * 2", "2 * u", "u % 2", "7 % u", "u // 2", "u / 2", "u - 1", "1 - u", "u ** 2",
+    "2 ** u", "divmod(u, 2)", "{u: 1}", "{'a', u}", "{'a': 1}[u]", "u()", "[*u]", "chr(u)", "complex(u)", "[1, 2][u]",
+]
+ASKED = [  # (question, the answer of a row whose text is "一二")
+    ("u == '一二'", True), ("u != '一二'", False), ("u < 'a'", False), ("'a' > u", False), ("'一' in u", True),
+    ("u in ['a']", False), ("[u] == ['一二']", True), ("max(u, 'a') is u", True), ("bool(u)", True),
+    ("range(9)[made(len, u)]", 2), ("bool(made(str.strip, u))", True), ("made(len, u) > 9", False),
 ]
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", [*LOOKS, *(question for question, _ in ASKED if question != "bool(u)")])
 def test_whoever_looks_is_found_out(look: str) -> None:
+    """Where no row is tried, nothing can be asked either."""
+    with pytest.raises(Looked):
+        eval(look, {"u": TEXT, "made": made})
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_what_cannot_be_asked_is_not_told_of_a_row_either(trial: None, look: str) -> None:
     with pytest.raises(Looked):
         eval(look, {"u": TEXT})
 
 
-def test_a_row_s_text_that_is_unread_is_not_empty() -> None:
-    assert bool(TEXT)
-    for value in (Unread(("choices", 0)), Unread((), str.strip, (TEXT,)), Draw(3, set())):
+@pytest.mark.parametrize(("question", "answer"), ASKED)
+def test_what_decides_is_asked_of_the_row_and_noted(trial: None, question: str, answer: Any) -> None:
+    assert eval(question, {"u": TEXT, "made": made}) == answer
+    asked = TRIAL.end()
+    assert len(asked) == (question != "bool(u)")  # a row's own text is never empty: nobody needs to ask
+    for made_, said in asked:
+        assert columns_of(made_) == {"text"} and Reading({"text": ["一二"]}, 1, 100).column(made_) == [said]
+
+
+def test_a_question_is_asked_once(trial: None) -> None:
+    for _ in range(3):
+        assert made(len, TEXT) == 2
+    assert len(TRIAL.end()) == 1
+
+
+def test_answers_are_few(trial: None) -> None:
+    """Large numbers and texts would tell each row apart."""
+    for question in ("range(99999)[made(int, '9999', u)]", "range(9)[made(str.upper, u)]"):
         with pytest.raises(Looked):
-            bool(value)
+            eval(question, {"u": TEXT, "made": made})
+
+
+def test_a_value_of_many_equal_parts_is_looked_at_once(trial: None) -> None:
+    value = TEXT
+    for _ in range(60):
+        value = Unread((), max, (value, value))
+    assert value == "一二" and columns_of(value) == {"text"}
+
+
+def made(function: Any, *args: Any) -> Unread:
+    return Unread((), function, args)
+
+
+@pytest.fixture
+def trial() -> Iterator[None]:
+    """A row on trial."""
+    TRIAL.start({"text": ["一二"]}, longest=100)
+    yield
+    TRIAL.end()
+
+
+def test_generators_are_read_once_and_not_put_off() -> None:
+    with pytest.raises(Excess, match="a generator can be read only once"):
+        Reading({"text": ["a"]}, 1, longest=999).column(Unread((), reversed_, (TEXT,)))
+
+
+def reversed_(text: str) -> Iterator[str]:
+    yield from reversed(text)
 
 
 def test_values_are_read_from_columns() -> None:
