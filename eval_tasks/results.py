@@ -37,6 +37,7 @@ class Sample:
     prediction: str      # the choice of the highest log-probability, or the text said, stripped
     score: float         # 1 or 0 for choices; else the task's first metric
     metrics: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0        # which draw of exemplars
 
     @property
     def correct(self) -> bool:
@@ -137,6 +138,7 @@ def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
         source_id=str(doc["source_id"]), group_id=str(doc["group_id"]), prompt=str(doc["prompt"]),
         prompt_sha256=str(row["prompt_hash"]), choices=choices, logprobs=logprobs,
         target=target.strip(), prediction=prediction.strip(), score=score, metrics=metrics,
+        seed=int(doc.get("seed") or 0),
     )
 
 

@@ -1,9 +1,121 @@
-"""`zhiling eval`, `tasks`, `compare`, `leaderboard`: a model's scores, and what they are worth."""
+"""`zhiling eval`, `zhiling tasks`: a model's scores, and the tasks that they are measured on."""
+
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 tasks_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="lm-eval tasks made from packs and releases.")
+Release = Annotated[Path, typer.Option("--release", "-r", help="Folder of a release, as out/zh-reviews/1.0.0.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's top-level commands to `app`."""
+    app.command("eval")(eval_)
+
+
+def eval_(
+    model: Annotated[str, typer.Argument(help="A model's folder or Hub name, or baseline:majority, baseline:linear.")],
+    release: Release,
+    tasks: Annotated[str, typer.Option(help="Packs, areas or tasks, as zh/sentiment,zh_nli; all for all.")] = "all",
+    shots: Annotated[str, typer.Option(help="Numbers of shots, as 0,3; all for all.")] = "all",
+    templates: Annotated[str, typer.Option(help="Templates, as cloze,question; all for all.")] = "all",
+    limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, the same for every template.")] = None,
+    generation: Annotated[bool, typer.Option("--generation", help="Free-text templates too.")] = False,
+    backend: Annotated[str, typer.Option(help="zhiling, or hf for lm-eval's own.")] = "zhiling",
+    out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<model>/<run>.")] = Path("out/results"),
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on the test rows of a release. A killed run goes on where it was."""
+    from zhiling.eval_tasks.run import evaluate
+
+    settings = _settings(
+        packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
+        generation=generation, backend=backend,
+    )
+    folder = evaluate(model, release, settings, out)
+    _show(folder, as_json)
+
+
+@tasks_app.command("list")
+def list_(release: Release, as_json: AsJson = False) -> None:
+    """List the tasks of a release."""
+    import json
+
+    from zhiling.console import table
+    from zhiling.eval_tasks.release_tasks import release_tasks
+
+    names = ["task", "pack", "template", "shots", "area", "answer"]
+    found = release_tasks(release)
+    rows = [[t.name, t.pack, t.template, t.shots, t.area, "text" if t.free else "choice"] for t in found]
+    if as_json:
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, indent=2))
+    else:
+        table(f"{len(rows)} tasks", names, rows)
+
+
+@tasks_app.command("export")
+def export(
+    release: Release,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the YAML files.")] = Path("out/tasks"),
+    tasks: Annotated[str, typer.Option(help="Packs, areas or tasks; all for all.")] = "all",
+    shots: Annotated[str, typer.Option(help="Numbers of shots, as 0,3; all for all.")] = "all",
+    templates: Annotated[str, typer.Option(help="Templates; all for all.")] = "all",
+) -> None:
+    """Write lm-eval tasks: `lm_eval --include_path OUT --tasks zh_sentiment_0shot` runs them without zhiling."""
+    from zhiling.eval_tasks.export import export as write
+    from zhiling.eval_tasks.release_tasks import release_tasks
+    from zhiling.eval_tasks.task import choose
+
+    found = release_tasks(release.resolve())
+    chosen = choose(found, str(release), _words(tasks), _words(templates), _numbers(shots, "--shots"), generation=True)
+    write(chosen, out)
+    print(f"{out}: {len(chosen)} tasks; lm_eval --include_path {out} --tasks {chosen[0].name}")
+
+
+def _words(text: str) -> list[str] | None:
+    return None if text == "all" else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(text: str, flag: str) -> list[int] | None:
+    words = _words(text)
+    if words is not None and not all(word.isdigit() for word in words):
+        from zhiling.errors import UserError
+
+        raise UserError(flag, f"'{text}' is no list of numbers", "write it as 0,3")
+    return None if words is None else [int(word) for word in words]
+
+
+def _settings(**given: Any) -> Any:
+    """Options as settings. Raises UserError for the first that is wrong."""
+    from pydantic import ValidationError
+
+    from zhiling.errors import UserError
+    from zhiling.eval_tasks.config import EvalSettings
+
+    try:
+        return EvalSettings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{first['loc'][0]}", f"found {first['input']!r}", first["msg"]) from None
+
+
+def _show(folder: Path, as_json: bool) -> None:
+    """Print a run's scores and its folder."""
+    import json
+
+    from zhiling.console import table
+    from zhiling.eval_tasks.results import read_run
+
+    run = read_run(folder)
+    if as_json:
+        print(json.dumps({"folder": str(folder), "results": run.results["results"]}, ensure_ascii=False, indent=2))
+        return
+    rows = [
+        [name, s["sample_len"], s.get("acc,none", s.get("exact_match,none")),
+         s.get("acc_stderr,none", s.get("exact_match_stderr,none")), s.get("f1_macro,none")]
+        for name, s in run.results["results"].items()
+    ]
+    table(run.model, ["task", "documents", "accuracy", "stderr", "macro-F1"], rows)
+    print(folder)

@@ -1,0 +1,24 @@
+"""What a recipe's `eval:` section may say: which tasks, how many documents, how they are scored."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from zhiling.settings import Settings
+
+Shots = Annotated[int, Field(ge=0, le=64)]
+
+
+class EvalSettings(Settings):
+    """How models are scored on a release's test rows; null means all that the release holds."""
+
+    packs: list[str] | None = None
+    templates: list[str] | None = None
+    shots: list[Shots] | None = None
+    limit: int | None = Field(None, ge=1)         # documents per task: the first ones, the same for every template
+    generation: bool = False                      # free-text templates too; slow
+    backend: Literal["zhiling", "hf"] = "zhiling"  # our scorer, or lm-eval's own
+    batch_tokens: int = Field(8192, ge=64)        # tokens in one forward pass
+    too_long: Literal["truncate", "fewer_shots", "error"] = "truncate"  # what becomes of prompts beyond the context
+    seed: int = 42                                # of bootstrap draws
+    bootstrap: int = Field(10_000, ge=0)          # draws for the leaderboard's intervals; 0 for none
