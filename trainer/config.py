@@ -89,7 +89,7 @@ class TrainSettings(Settings):
     def _fits(self) -> Self:
         for name, stage in (("pretrain", self.pretrain), ("instruct", self.instruct)):
             if stage.micro_tokens < self.model.context:
-                raise ValueError(f"{name}.micro_tokens is {stage.micro_tokens}, less than a row of {self.model.context}")
+                raise ValueError(f"{name}.micro_tokens {stage.micro_tokens} cannot hold a row of {self.model.context}")
         if (self.pretrain.objective == "masked") != (self.model.family == "encoder"):
             raise ValueError("a decoder is pretrained with objective causal, an encoder with masked")
         return self
