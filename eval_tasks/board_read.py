@@ -88,35 +88,27 @@ class Field:
 
 def read_field(folders: Sequence[Path]) -> Field:
     """Read results folders one after another. Raises UserError where they do not fit together."""
-    samples: dict[tuple[str, TaskKey, int], list[Tally]] = {}
+    tallies: dict[tuple[str, TaskKey, int], Tally] = {}
+    came_from: dict[tuple[str, TaskKey, int], Path] = {}
     models: dict[str, Model] = {}
     tasks: dict[TaskKey, dict[str, Any]] = {}
     first_seen: dict[TaskKey, Path] = {}
     held_out: set[tuple[TaskKey, str]] = set()
-    for folder in folders:
+    for folder in dict.fromkeys(folders):
         run = read_run(folder)
         models[run.model] = _model(run, models.get(run.model))
         for (key, shots), rows in _by_task(run).items():
             told = _metadata(run, rows[0].task)
             _same_version(key, told, tasks.setdefault(key, told), folder, first_seen.setdefault(key, folder))
             held_out |= {(key, s.template) for s in rows if _metadata(run, s.task).get("held_out_template") is True}
-            samples.setdefault((run.model, key, shots), []).append(tally(key, shots, rows))
-    if not samples:
+            earlier = came_from.setdefault((run.model, key, shots), folder)
+            if earlier != folder:
+                saw = f"{one_line(run.model)} was asked {one_line(key.title)} at {shots} shots in {earlier} too"
+                raise UserError(str(folder), saw, "give one of the two")
+            tallies[run.model, key, shots] = tally(key, shots, rows)
+    if not tallies:
         raise UserError(", ".join(map(str, folders)) or "results", "no samples in them", "give results folders")
-    tallies = {key: _only(key[0], found) for key, found in samples.items()}
     return Field(models, tallies, tasks, frozenset(held_out))
-
-
-def _only(model: str, found: list[Tally]) -> Tally:
-    """One tally of several runs' (other templates, other texts): asked twice is refused, it would count twice."""
-    if len(found) == 1:
-        return found[0]
-    first = found[0]
-    for other in found[1:]:
-        if set(first.templates) & set(other.templates):
-            where = f"{one_line(model)}, {first.task.title}, {first.shots} shots"
-            raise UserError(where, "two runs hold the same template", "give one run of each model")
-    raise UserError(one_line(model), "two runs of one task", "score all templates of a task in one run")
 
 
 def _by_task(run: Run) -> dict[tuple[TaskKey, int], list[Sample]]:

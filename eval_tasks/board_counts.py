@@ -1,0 +1,112 @@
+"""Counts behind a tally: confusion matrices, macro-F1, calibration.
+
+In: a `Tally`, and the true labels of its texts where a baseline's results tell them. Out: small tables of numbers.
+Templates put one label in many words; what they say is led back to labels before it is added up, and a template
+whose answers cannot be led back is left out and not guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from zhiling.eval_tasks.board_read import Field, Tally, TaskKey
+from zhiling.eval_tasks.statistics import Array
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of (true label, answer), added up over `templates`."""
+
+    labels: tuple[str, ...]
+    counts: Array
+    templates: tuple[str, ...]
+
+
+def labels_of(field: Field, task: TaskKey) -> dict[str, str]:
+    """The true label of each text, as a baseline's results tell it; {} where no baseline was asked."""
+    for (name, key, _), tally in sorted(field.tallies.items(), key=lambda item: item[0]):
+        if key == task and field.models[name].baseline and tally.classes[0]:
+            told = zip(tally.items, tally.targets[0].tolist(), strict=True)
+            return {item: tally.classes[0][target] for item, target in told if target >= 0}
+    return {}
+
+
+def confusion(tally: Tally, template: int) -> Array:
+    """Counts of (true class, answer) of one template, in its own words."""
+    size = len(tally.classes[template])
+    asked = (tally.targets[template] >= 0) & (tally.answers[template] >= 0)
+    return _count(tally.targets[template][asked], tally.answers[template][asked], size)
+
+
+def _count(true: Array, said: Array, size: int) -> Array:
+    return np.bincount(true * size + said, minlength=size * size).reshape(size, size)
+
+
+def by_label(tally: Tally, label_of: Mapping[str, str]) -> Confusion | None:
+    """All templates' answers by label; the first template's in its own words where labels are not known."""
+    with_classes = [i for i, names in enumerate(tally.classes) if names]
+    if not with_classes:
+        return None
+    if any(item not in label_of for item in tally.items):
+        first = with_classes[0]
+        return Confusion(tally.classes[first], confusion(tally, first), (tally.templates[first],))
+    labels = sorted(set(label_of.values()))
+    true = np.array([labels.index(label_of[item]) for item in tally.items])
+    counts, used = np.zeros((len(labels), len(labels)), dtype=np.int64), []
+    for i in with_classes:
+        said = _as_labels(tally, i, true, len(labels))
+        if said is not None:
+            asked = said >= 0
+            counts += _count(true[asked], said[asked], len(labels))
+            used.append(tally.templates[i])
+    return Confusion(tuple(labels), counts, tuple(used)) if used else None
+
+
+def _as_labels(tally: Tally, template: int, true: Array, size: int) -> Array | None:
+    """A template's answers as labels, -1 where not asked; None where its words do not stand for labels."""
+    targets, answers = tally.targets[template], tally.answers[template]
+    asked = (targets >= 0) & (answers >= 0)
+    pairs = set(zip(targets[asked].tolist(), true[asked].tolist(), strict=True))
+    one_to_one = len({t for t, _ in pairs}) == len(pairs) == len({label for _, label in pairs})
+    if one_to_one and len(tally.classes[template]) == size == len(pairs):
+        word = dict(pairs)
+        return np.where(asked, [word.get(a, -1) for a in answers.tolist()], -1)
+    if size == 2:  # not this label, so the other: true-or-false and shuffled letters can be told after all
+        return np.where(asked, np.where(targets == answers, true, 1 - true), -1)
+    return None
+
+
+def report(counts: Array) -> list[tuple[float, float, float, int]]:
+    """Precision, recall, F1 and support of each class; nought where nothing was said or true."""
+    hits, said, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    columns = [np.divide(a, b, out=np.zeros(len(hits)), where=b > 0) for a, b in ((hits, said), (hits, true), (2 * hits, said + true))]
+    return [(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*columns, true, strict=True)]
+
+
+def f1_macro(tally: Tally) -> float | None:
+    """The mean over templates of macro-F1 over all of a template's classes; None where rows share no classes."""
+    if not all(tally.classes):
+        return None
+    each = [np.mean([f1 for _, _, f1, _ in report(confusion(tally, i))]) for i in range(len(tally.templates))]
+    return float(np.mean(each))
+
+
+def calibration(tally: Tally) -> list[tuple[int, float, float]]:
+    """For each tenth of confidence: how many answers, their mean confidence, what share of them was right."""
+    place = np.minimum((tally.confidence * BINS).astype(int), BINS - 1)
+    found = []
+    for b in range(BINS):
+        inside = place == b
+        n = int(inside.sum())
+        confidence, right = (float(x[inside].mean()) if n else 0.0 for x in (tally.confidence, tally.right))
+        found.append((n, confidence, right))
+    return found
+
+
+def expected_calibration_error(tally: Tally) -> float | None:
+    """The distance of confidence from accuracy, averaged over tenths of confidence; None for free text."""
+    total = len(tally.confidence)
+    return sum(n * abs(c - a) for n, c, a in calibration(tally)) / total if total else None
