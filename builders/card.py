@@ -7,12 +7,13 @@ from typing import Any
 
 import yaml
 
+from zhiling.builders.croissant import croissant
 from zhiling.builders.plan import Plan
 from zhiling.cards.markdown import render_card
 from zhiling.cards.plots import bars, histogram
 from zhiling.errors import one_line
 from zhiling.rows import SPLITS
-from zhiling.store import write_text
+from zhiling.store import write_json, write_text
 
 TASK_CATEGORIES = {
     "classification": "text-classification", "nli": "text-classification", "matching": "text-classification",
@@ -40,6 +41,11 @@ def write_card(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
     write_text(folder / "README.md", f"---\n{front}---\n\n{render_card('dataset.md.j2', context)}")
     write_text(folder / "LICENSES.md", render_card("licenses.md.j2", context))
     write_text(folder / "CITATION.cff", _citation(plan))
+    recipe = plan.recipe
+    write_json(
+        folder / "croissant.json",
+        croissant(folder, about, recipe.title, recipe.summary, about["license"]["derived"]),
+    )
     write_text(folder / "CHANGELOG.md", f"# Changelog\n\n## {plan.recipe.version}\n\n- First release.\n")
 
 
@@ -49,7 +55,6 @@ def _share(leak: Mapping[str, int]) -> float:
 
 def _front_matter(folder: Path, plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
     """Front matter that the Hub and `datasets` read."""
-    licenses = sorted({c.license.lower() for c in plan.recipe.corpora})
     rows = sum(split["rows"] for split in about["splits"].values())
     configs = [_config("examples", "data", folder, default=True)]
     configs += [_config(f"corpus-{c.name}", f"corpus/{c.name}", folder) for c in plan.recipe.corpora]
@@ -57,7 +62,7 @@ def _front_matter(folder: Path, plan: Plan, about: Mapping[str, Any]) -> dict[st
     return {
         "pretty_name": plan.recipe.title,
         "language": sorted({p.settings.language for p in packs}),
-        "license": licenses[0] if len(licenses) == 1 else "other",
+        "license": about["license"]["derived"],
         "task_categories": sorted({TASK_CATEGORIES.get(p.settings.task, "text-generation") for p in packs}),
         "size_categories": [next((name for limit, name in SIZES if rows < limit), "n>10M")],
         "tags": ["instruction-tuning", "zhiling"],
@@ -118,7 +123,8 @@ def _labels(rows: Any, folder: Path, plan: Plan, split: str) -> dict[str, int]:
         if not any(place.glob(f"{split}-*.parquet")):
             continue
         for column in pack.label_columns[:1]:
-            found = rows(f'SELECT "{column}", count(*) FROM read_parquet({_quoted(place / f"{split}-*.parquet")}) GROUP BY 1')
+            files = _quoted(place / f"{split}-*.parquet")
+            found = rows(f'SELECT "{column}", count(*) FROM read_parquet({files}) GROUP BY 1')
             for label, count in found:
                 counts[label] = counts.get(label, 0) + count
     return dict(sorted(counts.items()))

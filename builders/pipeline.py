@@ -53,9 +53,13 @@ def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:
 
     Raises UserError where the recipe or its sources are wrong, or the version exists from other settings.
     """
+    return build_plan(make_plan(recipe_path), out, workers)
+
+
+def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
+    """Build what has been planned below `out` and return its folder; one that is up to date is kept."""
     from zhiling.builders.release import write_release
 
-    plan = make_plan(recipe_path)
     home = out / plan.recipe.name
     folder = home / plan.recipe.version
     home.mkdir(parents=True, exist_ok=True)

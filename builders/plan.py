@@ -3,17 +3,17 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-
-import pyarrow as pa
 
 from zhiling import __version__
 from zhiling.builders.corpus import Source, plan_sources
 from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_recipe, recipe_packs
 from zhiling.builders.sources import CorpusSettings
+from zhiling.errors import UserError
 from zhiling.rows import Columns
 from zhiling.settings import Document
-from zhiling.store import digest
+from zhiling.store import MANIFEST, digest, file_digest, read_manifest
 from zhiling.templates.pack import Pack
 
 
@@ -25,6 +25,7 @@ class Plan:
     document: Document
     packs: Mapping[str, Pack]             # by the name that the recipe gives
     sources: Mapping[str, list[Source]]   # by corpus
+    previous: Path | None = None          # the release whose rows keep their side
 
     @property
     def made_from(self) -> str:
@@ -34,6 +35,7 @@ class Plan:
                 "settings": build_settings(self.recipe),
                 "packs": {name: pack.digest for name, pack in self.packs.items()},
                 "sources": {name: [(s.shown, s.sha256) for s in found] for name, found in self.sources.items()},
+                "previous": self.previous and file_digest(self.previous / MANIFEST),
                 "versions": versions(),
             }
         )
@@ -49,17 +51,37 @@ class Plan:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a release's bytes."""
-    return {"zhiling": __version__, "pyarrow": pa.__version__, "python": ".".join(platform.python_version_tuple()[:2])}
+    return {
+        "zhiling": __version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        **{name: version(name) for name in ("pyarrow", "rensa", "scikit-learn")},
+    }
 
 
-def make_plan(recipe_path: Path) -> Plan:
-    """Read and check a recipe, its packs and the heads of its sources. Raises UserError."""
+def make_plan(recipe_path: Path, base: Path | None = None, packs_from: Mapping[str, Path] | None = None) -> Plan:
+    """Read and check a recipe, its packs and the heads of its sources. Raises UserError.
+
+    Its paths are relative to `base`, by default the recipe's folder. A pack that `packs_from` names is read from
+    that folder.
+    """
     recipe, document = read_recipe(recipe_path)
-    packs = recipe_packs(recipe, document)
+    packs = recipe_packs(recipe, document, packs_from or {})
+    base = base or document.path.resolve().parent
     sources = {}
     for corpus in recipe.corpora:
         pack = packs[corpus.pack]
         columns = pack.settings.columns
-        base = document.path.resolve().parent
         sources[corpus.name] = plan_sources(corpus, columns, known_labels(pack), pack.settings.language, base)
-    return Plan(recipe, document, packs, sources)
+    return Plan(recipe, document, packs, sources, _previous(recipe, document))
+
+
+def _previous(recipe: Recipe, document: Document) -> Path | None:
+    """The release that `split: previous:` names. Raises UserError where none stands there."""
+    if recipe.split.previous is None:
+        return None
+    folder = document.path.parent / recipe.split.previous
+    try:
+        read_manifest(folder, "release")
+    except UserError as error:
+        raise UserError(document.where(("split", "previous")), f"{error.where}: {error.saw}", error.do) from None
+    return folder

@@ -3,11 +3,13 @@
 The sections `train`, `eval` and `leaderboard` belong to later rooms: they are kept as written and checked there.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
+from zhiling.builders.clean import CleanSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
 from zhiling.errors import UserError
@@ -46,7 +48,11 @@ class Recipe(Settings):
     summary: str
     seed: int = 0
     authors: list[str] = Field(["zhiling contributors"])
+    share_anyway: str | None = Field(
+        None, min_length=20, description="why the release may be shared though a source forbids it or states no licence"
+    )
     corpora: list[CorpusSettings] = Field(min_length=1)
+    clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
     render: RenderSettings = RenderSettings()
     publish: PublishSettings | None = None
@@ -69,12 +75,16 @@ def read_recipe(path: Path) -> tuple[Recipe, Document]:
     return parse(Recipe, document), document
 
 
-def recipe_packs(recipe: Recipe, document: Document) -> dict[str, Pack]:
-    """The packs that a recipe's corpora name, read and checked; templates and columns checked against them."""
+def recipe_packs(recipe: Recipe, document: Document, packs_from: Mapping[str, Path]) -> dict[str, Pack]:
+    """The packs that a recipe's corpora name, read and checked; templates and columns checked against them.
+
+    A pack that `packs_from` names is read from that folder.
+    """
     packs: dict[str, Pack] = {}
     for i, corpus in enumerate(recipe.corpora):
         try:
-            pack = packs.setdefault(corpus.pack, load_pack(corpus.pack, document.path.parent))
+            name = str(packs_from.get(corpus.pack, corpus.pack))
+            pack = packs.setdefault(corpus.pack, load_pack(name, document.path.parent))
         except UserError as error:
             if error.where.startswith("pack '"):
                 raise UserError(document.where(("corpora", i, "pack")), f"no pack '{corpus.pack}'", error.do) from None

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pyarrow.parquet as pq
 
 from zhiling.builders.card import write_card
 from zhiling.builders.engines import read_rejects
+from zhiling.builders.licenses import derived, obstacles
 from zhiling.builders.pipeline import Built
 from zhiling.builders.plan import versions
+from zhiling.builders.recipe import Recipe
 from zhiling.console import note, progress
 from zhiling.rows import EXAMPLE_SCHEMA, SPLITS, conform, split_schema
 from zhiling.store import PARQUET, atomic_folder, differences, write_jsonl, write_manifest
+from zhiling.templates.pack import Pack
 
 SHARD_ROWS = 100_000
 GROUP_ROWS = 4_096
@@ -37,7 +41,8 @@ def write_release(built: Built, work: Path, folder: Path) -> None:
                     bar()
         rejects = _write_rejects(built, part / "rejects.jsonl")
         for pack in built.plan.packs.values():
-            _copy_pack(pack.folder, part / "packs" / pack.name)
+            for each in (pack, *bases(pack)):
+                _copy_pack(each.folder, part / "packs" / each.name)
         shutil.copyfile(built.plan.document.path, part / "recipe.yaml")
         about = _about(built, sizes, rejects)
         write_card(part, built.plan, about)
@@ -108,6 +113,13 @@ def _write_rejects(built: Built, path: Path) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(found.items())) for name, found in counts.items()}
 
 
+def bases(pack: Pack) -> Iterator[Pack]:
+    """The packs that `pack` extends, nearest first."""
+    while pack.base is not None:
+        pack = pack.base
+        yield pack
+
+
 def _copy_pack(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in ("pack.yaml", "examples.jsonl"):
@@ -124,6 +136,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
         "seed": plan.recipe.seed,
         "made_from": plan.made_from,
         "made_with": versions(),
+        "license": _license(plan.recipe),
         "splits": {split: {"rows": rows} for split, rows in sizes.items()},
         "shots": sorted(plan.recipe.render.shots),
         "packs": {
@@ -144,6 +157,16 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
             "naive_test_rows": leak.naive_test_rows,
             "naive_leaked_rows": leak.naive_leaked_rows,
         },
+    }
+
+
+def _license(recipe: Recipe) -> dict[str, Any]:
+    """What the sources allow together, and what stands in the way of sharing."""
+    stated = {c.name: c.license for c in recipe.corpora}
+    return {
+        "derived": derived(stated),
+        "obstacles": [asdict(obstacle) for obstacle in obstacles(stated)],
+        "share_anyway": recipe.share_anyway,
     }
 
 

@@ -18,16 +18,31 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
-def verify(release: Release) -> None:
+def verify(
+    release: Release,
+    again: Annotated[bool, typer.Option("--rebuild", help="Also build it again and compare the bytes.")] = False,
+    base: Annotated[Path, typer.Option(help="Folder that the recipe's paths start from, for --rebuild.")] = Path(),
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes that build.")] = 2,
+) -> None:
     """Hash every file of a release again and compare with its manifest."""
     from zhiling.builders.release import verify as find_differences
+
+    _none_differ(release, find_differences(release), "get or build the release anew")
+    print(f"{release}: every file agrees with the manifest")
+    if again:
+        from zhiling.builders.rebuild import rebuild
+
+        _none_differ(release, rebuild(release, base, workers), "see whether sources or versions have changed")
+        print(f"{release}: built again, every byte is the same")
+
+
+def _none_differ(release: Path, found: list[str], do: str) -> None:
+    """Raise UserError with the first differences where there are any."""
     from zhiling.errors import UserError
 
-    found = find_differences(release)
     if found:
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise UserError(str(release), f"{'; '.join(found[:3])}{more}", "get or build the release anew")
-    print(f"{release}: every file agrees with the manifest")
+        raise UserError(str(release), f"{'; '.join(found[:3])}{more}", do)
 
 
 def inspect(release: Release, as_json: AsJson = False) -> None:

@@ -1,0 +1,86 @@
+"""croissant.json: a release as MLCommons' Croissant 1.0 describes datasets, so that other tools can load it.
+
+In: what the manifest says and the data files. Out: JSON-LD (http://mlcommons.org/croissant/1.0),
+without a date: a release has no clock, so that the same recipe gives the same bytes on any day.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from zhiling.rows import EXAMPLE_SCHEMA, SPLITS
+from zhiling.store import file_digest
+
+CONTEXT = {
+    "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
+    "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"}, "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "equivalentProperty": "cr:equivalentProperty", "samplingRate": "cr:samplingRate",
+    "dct": "http://purl.org/dc/terms/", "examples": {"@id": "cr:examples", "@type": "@json"}, "extract": "cr:extract",
+    "field": "cr:field", "fileProperty": "cr:fileProperty", "fileObject": "cr:fileObject", "fileSet": "cr:fileSet",
+    "format": "cr:format", "includes": "cr:includes", "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath",
+    "key": "cr:key", "md5": "cr:md5", "parentField": "cr:parentField", "path": "cr:path", "recordSet": "cr:recordSet",
+    "references": "cr:references", "regex": "cr:regex", "repeated": "cr:repeated", "replace": "cr:replace",
+    "sc": "https://schema.org/", "separator": "cr:separator", "source": "cr:source", "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def croissant(folder: Path, about: Mapping[str, Any], title: str, summary: str, license_id: str) -> dict[str, Any]:
+    """The description of the release in `folder`: its data files by digest, its columns by type, split by split."""
+    files = [path for split in SPLITS for path in sorted((folder / "data").glob(f"{split}-*.parquet"))]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": about["name"],
+        "description": f"{title}. {summary}",
+        "version": about["version"],
+        "license": license_id,
+        "citeAs": f"{title}, version {about['version']}",
+        "distribution": [_file(folder, path) for path in files],
+        "recordSet": [_records(path, split) for split, path in _by_split(files)],
+    }
+
+
+def _by_split(files: list[Path]) -> list[tuple[str, Path]]:
+    return [(path.name.partition("-")[0], path) for path in files]
+
+
+def _file(folder: Path, path: Path) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": path.stem,
+        "name": path.stem,
+        "contentUrl": path.relative_to(folder).as_posix(),
+        "contentSize": f"{path.stat().st_size} B",
+        "encodingFormat": "application/x-parquet",
+        "sha256": file_digest(path),
+    }
+
+
+def _records(path: Path, split: str) -> dict[str, Any]:
+    """The rows of one file; nested messages are left to the Parquet schema."""
+    columns = [field for field in EXAMPLE_SCHEMA if field.name != "messages"]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": f"rows-{path.stem}",
+        "name": f"rows-{path.stem}",
+        "description": f"Rows of the split {split}.",
+        "field": [_column(field, path.stem) for field in columns],
+    }
+
+
+def _column(field: pa.Field, file: str) -> dict[str, Any]:
+    listed = pa.types.is_list(field.type)
+    inner = field.type.value_type if listed else field.type
+    return {
+        "@type": "cr:Field",
+        "@id": f"rows-{file}/{field.name}",
+        "name": field.name,
+        "dataType": "sc:Integer" if pa.types.is_integer(inner) else "sc:Text",
+        **({"repeated": True} if listed else {}),
+        "source": {"fileObject": {"@id": file}, "extract": {"column": field.name}},
+    }

@@ -1,0 +1,32 @@
+"""A release built again from what it holds, and compared byte for byte.
+
+In: a release folder, and the folder that its recipe's paths start from. Out: how the new files differ. The packs
+are the release's own; the sources must be where the recipe says. Nothing of the release is touched.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from zhiling.builders.pipeline import build_plan
+from zhiling.builders.plan import make_plan, versions
+from zhiling.builders.recipe import read_recipe
+from zhiling.store import MANIFEST, read_manifest
+
+
+def rebuild(release: Path, base: Path, workers: int = 1) -> list[str]:
+    """How a fresh build of `release` differs from it, one line a file; empty where every byte is the same.
+
+    Raises UserError where a source is absent or the recipe cannot be read.
+    """
+    about = read_manifest(release, "release")
+    recipe, _ = read_recipe(release / "recipe.yaml")
+    packs = {c.pack: release / "packs" / about["corpora"][c.name]["pack"] for c in recipe.corpora}
+    plan = make_plan(release / "recipe.yaml", base, packs)
+    with TemporaryDirectory(prefix="zhiling-rebuild-") as scratch:
+        again = read_manifest(build_plan(plan, Path(scratch), workers), "release")
+    lines = [f"{what}: was {about['made_with'].get(what)}, is {found}" for what, found in versions().items()
+             if about["made_with"].get(what) != found]
+    before, after = about["files"], again["files"]
+    lines += [f"{name}: other bytes" for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
+    lines += [f"{name}: only in the release" for name in sorted(before.keys() - after.keys() - {MANIFEST})]
+    return lines + [f"{name}: only in the new build" for name in sorted(after.keys() - before.keys())]
