@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from zhiling.cards.markdown import render_card
 from zhiling.store import MANIFEST, atomic_folder, digest, file_digest, read_manifest, write_manifest, write_text
-from zhiling.trainer.model import count_parameters
+from zhiling.trainer.model import count_parameters, quiet
 
 if TYPE_CHECKING:
     from zhiling.trainer.loop import Outcome
@@ -42,6 +42,7 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
     model.generation_config = GenerationConfig(
         max_new_tokens=64, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
+    quiet()
     with atomic_folder(stage.folder) as part:
         model.cpu().eval().save_pretrained(part)
         tokenizer.save_pretrained(part)

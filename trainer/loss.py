@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zhiling.trainer.batches import Micro
+from zhiling.trainer.forward import hidden_states
 
 CHUNK = 2048  # positions whose logits are in memory at once
 
@@ -43,7 +44,7 @@ def on_device(micro: Micro, device: Any) -> OnDevice:
 
 def token_loss(model: Any, micro: OnDevice) -> Tensor:
     """Cross-entropy of the supervised tokens, causal or masked: the micro-batch says where and what."""
-    hidden_BTD = model.base_model(input_ids=micro.ids, use_cache=False).last_hidden_state
+    hidden_BTD = hidden_states(model, micro.ids)
     hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, micro.at)
     return weighted_cross_entropy(hidden_ND, model.get_output_embeddings().weight, micro.targets, micro.weights)
 

@@ -49,11 +49,11 @@ def new_model(settings: ModelSettings, tokenizer: Any, seed: int) -> Any:
 
 def load_model(folder: Path) -> Any:
     """The causal model of a folder, in fp32. Raises UserError where there are no safetensors weights."""
+    import torch
     from transformers import AutoModelForCausalLM
 
     require_safetensors(folder)
-    import torch
-
+    quiet()
     return AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
     )
@@ -67,6 +67,13 @@ def require_safetensors(folder: Path) -> None:
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})
         saw = f"weights are pickled ({pickles[0]}), which can run code" if pickles else "no *.safetensors in it"
         raise UserError(str(folder), saw, "save the model as safetensors")
+
+
+def quiet() -> None:
+    """Keep the library's own progress bars off the terminal; ours say what is going on."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def count_parameters(model: Any) -> int:

@@ -67,7 +67,7 @@ def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> dict[s
         rendered = render_batch(compiled, columns, [str(i) for i in range(len(rows))], 0)
         for i, reason in enumerate(rendered.refusals):
             if reason or rendered.skipped[i]:
-                raise UserError(f"row {i + 1}", reason or "the template is not for it", "mend it or use another template")
+                raise UserError(f"row {i + 1}", reason or "not for this template", "mend it or use another template")
         asked[label] = (rendered.prompts, rendered.completions)
     if len({tuple(prompts) for prompts, _ in asked.values()}) > 1:
         raise UserError(f"{pack.name}: {template}", "its prompt tells the label", "use another template")

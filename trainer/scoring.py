@@ -7,13 +7,15 @@ encoded together, parted at the prompt's own length, a prompt too long cut from 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
+from zhiling.trainer.forward import hidden_states
+
 BATCH_TOKENS = 8192
 
 
 def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """The log-likelihood of each completion after its prompt."""
-    import torch
-
     context = model.config.max_position_embeddings
     prompts, texts = [p for p, _ in pairs], [p + c for p, c in pairs]
     if not pairs:
@@ -28,7 +30,7 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
             for b, i in enumerate(members):
                 kept = rows[i][-(context + 1) :][:-1]
                 ids_BT[b, : len(kept)] = torch.tensor(kept)
-            hidden_BTD = model.base_model(input_ids=ids_BT.to(model.device), use_cache=False).last_hidden_state
+            hidden_BTD = hidden_states(model, ids_BT.to(model.device))
             for b, i in enumerate(members):
                 gone = max(0, len(rows[i]) - context - 1)
                 start = max(1, cuts[i] - gone)
@@ -40,8 +42,6 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[str], longest: int = 128) -> list[str]:
     """A greedy continuation of each prompt."""
-    import torch
-
     found = []
     for prompt in prompts:
         ids = tokenizer(prompt, add_special_tokens=False, verbose=False, return_tensors="pt")["input_ids"]
