@@ -20,6 +20,7 @@ def run(
     from zhiling.builders.pipeline import build
     from zhiling.builders.publish import push
     from zhiling.builders.recipe import read_recipe
+    from zhiling.store import digest
 
     settings, document = read_recipe(recipe)
     training = _section("zhiling.trainer.config", "TrainSettings", document, settings.train, "train")
@@ -28,7 +29,7 @@ def run(
     paths = {"release": release}
     if settings.publish:
         paths["published"] = Path(push(release, settings.publish.to))
-    home = out / settings.name
+    home = out / settings.name / f"{settings.version}-{digest(settings.train)[:8]}"
     models: list[str] = []
     if training is not None:
         from zhiling.trainer.stages import instruct, pretrain
