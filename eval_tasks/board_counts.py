@@ -82,7 +82,8 @@ def _as_labels(tally: Tally, template: int, true: Array, size: int) -> Array | N
 def report(counts: Array) -> list[tuple[float, float, float, int]]:
     """Precision, recall, F1 and support of each class; nought where nothing was said or true."""
     hits, said, true = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-    columns = [np.divide(a, b, out=np.zeros(len(hits)), where=b > 0) for a, b in ((hits, said), (hits, true), (2 * hits, said + true))]
+    shares = ((hits, said), (hits, true), (2 * hits, said + true))
+    columns = [np.divide(a, b, out=np.zeros(len(hits)), where=b > 0) for a, b in shares]
     return [(float(p), float(r), float(f), int(n)) for p, r, f, n in zip(*columns, true, strict=True)]
 
 
