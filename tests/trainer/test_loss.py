@@ -1,0 +1,112 @@
+"""Losses equal an unpadded forward of transformers on the same weights, row by row, and their gradients too."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from zhiling.trainer.batches import Micro, Packed, pad_rows
+from zhiling.trainer.data import Rows, encode_examples, encode_texts, read_examples, read_texts, write_rows
+from zhiling.trainer.loss import on_device, token_loss, weighted_cross_entropy
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def rows(release: Path, tokenizer: Any, tmp_path: Path) -> Rows:
+    encoded = encode_examples(read_examples(release, "train").slice(0, 24), tokenizer, 256, whole=False)
+    return write_rows(tmp_path / "rows", encoded, len(tokenizer))
+
+
+def reference(model: Any, rows: Rows, i: int) -> torch.Tensor:
+    """The library's own loss of one row: alone, unpadded, labels -100 on the prompt."""
+    tokens, learned = (torch.from_numpy(part.astype("int64"))[None] for part in rows.row(i))
+    labels: torch.Tensor = torch.where(learned.bool(), tokens, -100)
+    loss: torch.Tensor = model(input_ids=tokens, labels=labels).loss
+    return loss
+
+
+def ours(model: Any, micros: list[Micro]) -> torch.Tensor:
+    return torch.stack([token_loss(model, on_device(micro, CPU)) for micro in micros]).sum()
+
+
+def test_each_row_alone_has_the_librarys_loss(model: Any, rows: Rows) -> None:
+    for i in range(len(rows)):
+        mine = ours(model, pad_rows(rows, [i], 256, 0, "token"))
+        torch.testing.assert_close(mine, reference(model, rows, i), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("micro_tokens", [256, 1024, 100_000])
+def test_rows_padded_together_have_the_mean_of_their_losses(model: Any, rows: Rows, micro_tokens: int) -> None:
+    alone = torch.stack([reference(model, rows, i) for i in range(len(rows))])
+    counts = torch.tensor([float(rows.row(i)[1][1:].sum()) for i in range(len(rows))])
+    by_example = ours(model, pad_rows(rows, range(len(rows)), micro_tokens, 0, "example"))
+    by_token = ours(model, pad_rows(rows, range(len(rows)), micro_tokens, 0, "token"))
+    torch.testing.assert_close(by_example, alone.mean(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(by_token, (alone * counts).sum() / counts.sum(), atol=1e-5, rtol=0)
+
+
+def test_packed_blocks_have_the_librarys_loss(model: Any, release: Path, tokenizer: Any, tmp_path: Path) -> None:
+    texts = list(read_texts(release, "train"))[:40]
+    rows = write_rows(tmp_path / "texts", encode_texts(texts, tokenizer), len(tokenizer))
+    packed = Packed(rows, context=64, batch_tokens=512, seed=1, end=tokenizer.eos_token_id)
+    for micro in packed.batch(1, 256):
+        ids, targets, weights = (torch.from_numpy(a) for a in (micro.ids, micro.targets, micro.weights))
+        logits = model(input_ids=ids).logits.flatten(0, 1)[micro.at]
+        expected = F.cross_entropy(logits, targets, reduction="none") @ weights
+        torch.testing.assert_close(token_loss(model, on_device(micro, CPU)), expected, atol=1e-5, rtol=0)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(model: Any, rows: Rows) -> None:
+    gradients = []
+    for micro_tokens in (256, 100_000):
+        model.zero_grad()
+        for micro in pad_rows(rows, range(len(rows)), micro_tokens, 0, "token"):
+            token_loss(model, on_device(micro, CPU)).backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for small, large in zip(*gradients, strict=True):
+        torch.testing.assert_close(small, large, atol=1e-6, rtol=1e-4)
+
+
+def test_padding_is_not_in_the_loss(model: Any, rows: Rows) -> None:
+    losses = [ours(model, pad_rows(rows, range(8), 100_000, pad, "token")) for pad in (0, 7)]
+    torch.testing.assert_close(losses[0], losses[1], atol=1e-6, rtol=0)
+
+
+def test_flipping_the_label_moves_the_loss(model: Any, release: Path, tokenizer: Any, tmp_path: Path) -> None:
+    """The answer's words are what is learned: the same prompt with the other answer has another loss."""
+    table = read_examples(release, "train")
+    row = next(r for r in table.to_pylist() if r["choices"] and r["template"] == "question")
+    flipped = pa.Table.from_pylist([{**row, "completion": choice} for choice in row["choices"]], table.schema)
+    rows = write_rows(tmp_path / "flipped", encode_examples(flipped, tokenizer, 256, whole=False), len(tokenizer))
+    first, second = (ours(model, pad_rows(rows, [i], 512, 0, "token")).item() for i in (0, 1))
+    assert abs(first - second) > 1e-4
+
+
+def test_targets_are_the_next_tokens(rows: Rows) -> None:
+    """The classic missing shift: a hidden state predicts the token after its own."""
+    (micro,) = pad_rows(rows, [0], 512, 0, "token")
+    tokens, learned = rows.row(0)
+    place = int(micro.at[0])
+    assert micro.targets[0] == tokens[place + 1] and learned[place + 1] and not learned[place]
+
+
+@pytest.mark.parametrize("count", [1, 7, 2048, 2049])
+def test_chunked_cross_entropy_is_cross_entropy(count: int) -> None:
+    torch.manual_seed(count)
+    hidden, head = torch.randn(count, 8), torch.randn(30, 8)
+    target, weight = torch.randint(0, 30, (count,)), torch.rand(count)
+    found = []
+    for chunked in (True, False):
+        h, w = hidden.clone().requires_grad_(), head.clone().requires_grad_()
+        if chunked:
+            loss = weighted_cross_entropy(h, w, target, weight)
+        else:
+            loss = (F.cross_entropy(h @ w.T, target, reduction="none") * weight).sum()
+        (loss * 3).backward()
+        found.append((loss.detach(), h.grad, w.grad))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-5)
