@@ -7,6 +7,7 @@ https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md. Xet storage is n
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,19 +67,23 @@ class State:
         self.users: dict[str, User] = {}
         self.log: list[tuple[str, int]] = []   # operation and bytes received
         self.skew = 0.0                        # seconds that the server's clock is ahead
+        self.before: dict[str, Callable[[], object]] = {}  # done once, when a request of this name comes
         self.quota: int | None = None          # bytes of large files that still fit
 
     def calls(self, operation: str) -> int:
         """How often an operation was asked for."""
         return sum(name == operation for name, _ in self.log)
 
-    def repo(self, request: Request, groups: dict[str, str], write: bool = False) -> Repo:
-        """The repository in the address, where the user may see it (or write to it)."""
+    def repo(self, request: Request, groups: dict[str, str], write: bool = False, ref: str = "") -> Repo:
+        """The repository in the address, where the user may see it (or write to it, or to a pull request of theirs)."""
         repo = self.history.find(groups["kind"], groups["name"])
         user, owner = request.user, groups["name"].split("/")[0]
         member = user is not None and owner in (user.name, *user.orgs)
         if repo.private and not member:
             raise RefusedError(404 if user else 401, "Repository not found", "RepoNotFound")
+        pull = re.fullmatch(r"refs/pr/(\d+)", ref)
+        if user and pull and repo.pulls[int(pull.group(1)) - 1]["author"] == user.name:
+            return repo
         if write and user is None:
             raise RefusedError(401, "Invalid username or password.")
         if write and not (member and user and user.role == "write"):

@@ -93,6 +93,8 @@ def route(method: str, path: str) -> tuple[str, dict[str, str]]:
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = 1 << 16  # head and body in one packet
 
         def date_time_string(self, timestamp: float | None = None) -> str:
             return formatdate((timestamp or time.time()) + hub.skew, usegmt=True)
@@ -113,6 +115,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             except RefusedError as refused:
                 self.rfile.read(length)
                 return self.send(Answer(refused.error.encode(), 404))
+            hub.before.pop(operation, lambda: None)()
             fault = hub.faults.strike(operation)
             if fault and fault.kind == "cut_head":
                 return self.cut()
@@ -168,6 +171,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body if cut is None else answer.body[:cut])
+            self.wfile.flush()
 
         def cut(self) -> None:
             self.close_connection = True

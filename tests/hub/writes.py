@@ -37,7 +37,7 @@ def ignored(path: str, rules: str) -> bool:
 
 def preupload(hub: State, request: Request, groups: dict[str, str]) -> Answer:
     """_commit_api._fetch_upload_modes: by .gitattributes and size; `.gitignore` of the request or of the repository."""
-    repo, asked = hub.repo(request, groups, write="create_pr" not in request.query), request.json()
+    repo, asked = hub.repo(request, groups, write=True, ref=unquote(groups["rev"])), request.json()
     files = repo.tree(unquote(groups["rev"]))
     rules = asked.get("gitIgnore")
     if rules is None and ".gitignore" in files:
@@ -56,7 +56,7 @@ def preupload(hub: State, request: Request, groups: dict[str, str]) -> Answer:
 
 def lfs_batch(hub: State, request: Request, groups: dict[str, str]) -> Answer:
     """lfs.post_lfs_batch_info: no `actions` for bytes that are here; signed addresses, without the token."""
-    hub.repo(request, groups, write=bool(request.json().get("ref")))
+    hub.repo(request, groups, write=True, ref=request.json().get("ref", {}).get("name", ""))
     objects = []
     for asked in request.json()["objects"]:
         shown = {"oid": asked["oid"], "size": asked["size"]}
@@ -92,7 +92,7 @@ def lfs_verify(hub: State, request: Request, groups: dict[str, str]) -> Answer:
 
 def commit(hub: State, request: Request, groups: dict[str, str]) -> Answer:
     """_commit_api._send_commit and _prepare_commit_payload: NDJSON; 412 where the parent is not the head any more."""
-    repo = hub.repo(request, groups, write=True)
+    repo = hub.repo(request, groups, write=True, ref=unquote(groups["rev"]))
     lines = [json.loads(line) for line in request.body.decode().splitlines() if line.strip()]
     header = next(line["value"] for line in lines if line["key"] == "header")
     revision = unquote(groups["rev"])
@@ -185,7 +185,7 @@ def pull_show(hub: State, request: Request, groups: dict[str, str]) -> Answer:
 
 def pull_status(hub: State, request: Request, groups: dict[str, str]) -> Answer:
     """hf_api.HfApi.change_discussion_status."""
-    repo, status = hub.repo(request, groups, write=True), request.json()["status"]
+    repo, status = hub.repo(request, groups, write=True, ref=f"refs/pr/{groups['number']}"), request.json()["status"]
     with hub.history.changing(repo):
         repo.pulls[int(groups["number"]) - 1]["status"] = status
     event = {"id": "1", "type": "status-change", "createdAt": hub.history.now, "author": {"name": "x"}}
