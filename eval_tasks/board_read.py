@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zhiling.errors import UserError, one_line
-from zhiling.eval_tasks.results import Run, Sample, read_run
+from zhiling.eval_tasks.results import Run, Sample, find_runs, read_run
 from zhiling.eval_tasks.statistics import Array
 from zhiling.seeds import draw
 
@@ -53,7 +53,8 @@ class Tally:
     def by_item(self) -> Array:
         """The mean over templates, text by text."""
         asked = ~np.isnan(self.scores)
-        return np.where(asked, self.scores, 0).sum(axis=0) / asked.sum(axis=0)
+        means: Array = np.where(asked, self.scores, 0).sum(axis=0) / asked.sum(axis=0)
+        return means
 
     @property
     def by_template(self) -> dict[str, float]:
@@ -86,6 +87,17 @@ class Field:
     held_out: frozenset[tuple[TaskKey, str]]         # templates that training never saw
 
 
+def runs_below(roots: Sequence[Path]) -> list[Path]:
+    """Every results folder at or below `roots`. Raises UserError for a root without any."""
+    found: dict[Path, None] = {}
+    for root in roots:
+        runs = find_runs(root)
+        if not runs:
+            raise UserError(str(root), "no results in it or below it", "give folders that `zhiling eval` wrote")
+        found |= dict.fromkeys(runs)
+    return list(found)
+
+
 def read_field(folders: Sequence[Path]) -> Field:
     """Read results folders one after another. Raises UserError where they do not fit together."""
     tallies: dict[tuple[str, TaskKey, int], Tally] = {}
@@ -107,7 +119,7 @@ def read_field(folders: Sequence[Path]) -> Field:
                 raise UserError(str(folder), saw, "give one of the two")
             tallies[run.model, key, shots] = tally(key, shots, rows)
     if not tallies:
-        raise UserError(", ".join(map(str, folders)) or "results", "no samples in them", "give results folders")
+        raise UserError("results", "nothing was scored in them", "give folders that `zhiling eval` wrote")
     return Field(models, tallies, tasks, frozenset(held_out))
 
 

@@ -18,6 +18,7 @@ from zhiling.eval_tasks.statistics import Array, Estimate
 
 CHANCE = "chance"
 HUMAN = "human"
+REFERENCES = (CHANCE, HUMAN)  # rows that were not measured here
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,9 @@ def _row(model: Model, shots: int, cells: Mapping[TaskKey, Cell], wanted: int) -
 
 
 def _centred_items(cells: Mapping[TaskKey, Cell]) -> tuple[Array, list[str], list[int]]:
-    values, groups, strata = [], [], []
+    values: list[Array] = []
+    groups: list[str] = []
+    strata: list[int] = []
     for i, cell in enumerate(cells.values()):
         assert cell.tally is not None
         values.append((cell.tally.by_item - cell.chance) / (1 - cell.chance))
@@ -149,7 +152,9 @@ def _with_tiers(rows: list[Row]) -> list[Row]:
     measured = [r for r in rows if r.mean is not None and all(c.tally for c in r.cells.values())]
     if not measured:
         return rows
-    scores, groups, strata = [], [], []
+    scores: list[Array] = []
+    groups: list[str] = []
+    strata: list[int] = []
     for i, task in enumerate(measured[0].cells):
         cells = [r.cells[task] for r in measured]
         values, task_groups = _aligned([c.tally for c in cells if c.tally])

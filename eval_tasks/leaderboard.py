@@ -1,14 +1,15 @@
 """The leaderboard: results folders to a site that opens from disk, and to a table in the terminal.
 
-In: results folders. Out: `index.html` (one file, no network), `leaderboard.md`, `leaderboard.csv`, `model-index.yaml`.
+In: results folders. Out: `index.html` (one file, no network), `leaderboard.md`, `leaderboard.csv`.
 Refused: results that do not fit together (see `board_read`). Results come from strangers: whatever they say is text.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhiling.eval_tasks.board_read import read_field
-from zhiling.eval_tasks.board_scores import Row, standings
+from zhiling.eval_tasks.board_files import as_csv, markdown, points, tasks_of
+from zhiling.eval_tasks.board_read import TaskKey, read_field
+from zhiling.eval_tasks.board_scores import REFERENCES, Row, standings
 from zhiling.store import write_text
 
 
@@ -18,6 +19,8 @@ def build(results: Sequence[Path], site: Path) -> list[Row]:
 
     field = read_field(results)
     rows = standings(field)
+    write_text(site / "leaderboard.md", markdown(rows))
+    write_text(site / "leaderboard.csv", as_csv(rows))
     write_text(site / "index.html", page(field, rows))
     return rows
 
@@ -28,35 +31,28 @@ def show(rows: Sequence[Row]) -> None:
 
     for shots in sorted({r.shots for r in rows}):
         board = [r for r in rows if r.shots == shots]
-        tasks = sorted({task for r in board for task in r.cells})
-        names = ["tier", "model", "score", "95 % interval", *(t.title for t in tasks)]
-        alone = len(tasks) == 1
-        if alone:
-            names[4:] = ["accuracy", "macro-F1", "worst template", "spread"]
-        lines = [[*_front(r), *(_single(r, tasks[0]) if alone else _columns(r, tasks))] for r in board]
-        table(f"{tasks[0].title + ', ' if alone else ''}{shots} shots: chance is 0, all right is 100", names, lines)
+        tasks = tasks_of(board)
+        alone = tasks[0] if len(tasks) == 1 else None
+        heads = ["accuracy", "macro-F1", "worst template", "spread"] if alone else [t.title for t in tasks]
+        lines = [[*_front(r), *(_single(r, alone) if alone else _columns(r, tasks))] for r in board]
+        title = f"{alone.title + ', ' if alone else ''}{shots}-shot: chance is 0, all right is 100"
+        table(title, ["tier", "model", "score", "95 % interval", *heads], lines)
 
 
 def _front(row: Row) -> list[str]:
-    tier, kind = "" if row.tier is None else str(row.tier), row.model.kind
-    name = row.model.name
+    tier, name = "" if row.tier is None else str(row.tier), row.model.name
     if row.mean is None:
         return [tier, name, f"({len(row.cells)} tasks)", ""]
-    interval = f"{_points(row.mean.low)} to {_points(row.mean.high)}" if kind not in ("chance", "human") else ""
-    return [tier, name, _points(row.mean.value), interval]
+    interval = "" if row.model.kind in REFERENCES else f"{points(row.mean.low)} to {points(row.mean.high)}"
+    return [tier, name, points(row.mean.value), interval]
 
 
-def _single(row: Row, task: object) -> list[str]:
-    cell = row.cells[task]  # type: ignore[index]
-    worst = f"{_points(cell.worst[1])} {cell.worst[0]}" if len(cell.templates) > 1 else ""
-    f1 = "" if cell.f1_macro is None else _points(cell.f1_macro)
-    return [_points(cell.score.value), f1, worst, _points(cell.spread) if worst else ""]
+def _single(row: Row, task: TaskKey) -> list[str]:
+    cell = row.cells[task]
+    worst = f"{points(cell.worst[1])} {cell.worst[0]}" if len(cell.templates) > 1 else ""
+    f1 = "" if cell.f1_macro is None else points(cell.f1_macro)
+    return [points(cell.score.value), f1, worst, points(cell.spread) if worst else ""]
 
 
-def _columns(row: Row, tasks: Sequence[object]) -> list[str]:
-    cells = [row.cells.get(task) for task in tasks]  # type: ignore[call-overload]
-    return ["" if c is None else _points(c.score.value) for c in cells]
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f}"
+def _columns(row: Row, tasks: Sequence[TaskKey]) -> list[str]:
+    return [points(row.cells[t].score.value) if t in row.cells else "" for t in tasks]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from zhiling.cli import build, doctor, evaluate, publish, release, run, template, train
+from zhiling.cli import board, build, doctor, evaluate, publish, release, run, template, train
 from zhiling.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -37,7 +37,7 @@ def _options(
         raise typer.Exit
 
 
-for group in (build, release, publish, train, evaluate, run, doctor):
+for group in (build, release, publish, train, evaluate, board, run, doctor):
     group.register(app)
 app.add_typer(template.app, name="template")
 app.add_typer(train.app, name="train")

@@ -1,0 +1,49 @@
+"""`zhiling leaderboard`, `zhiling compare`: results side by side, and whether a difference is real."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+Results = Annotated[list[Path], typer.Argument(help="Results folders, or folders of them, as results/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+class _BuildUnlessNamed(TyperGroup):
+    """`zhiling leaderboard RESULTS` is `zhiling leaderboard build RESULTS`."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        named = not args or args[0] in self.commands or args[0] == "--help"
+        return super().parse_args(ctx, args if named else ["build", *args])
+
+
+leaderboard_app = typer.Typer(
+    cls=_BuildUnlessNamed, no_args_is_help=True, rich_markup_mode=None,
+    help="Results folders to a board: `zhiling leaderboard RESULTS... -o SITE`.",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to `app`."""
+    app.add_typer(leaderboard_app, name="leaderboard")
+
+
+@leaderboard_app.command("build")
+def build(
+    results: Results,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("out/leaderboard"),
+    model_index: Annotated[str | None, typer.Option(help="Print this model's model-index for its card.")] = None,
+) -> None:
+    """Write the site (index.html, leaderboard.md, leaderboard.csv) and print the standings."""
+    from zhiling.eval_tasks.board_files import model_index as index_of
+    from zhiling.eval_tasks.board_read import runs_below
+    from zhiling.eval_tasks.leaderboard import build as build_site
+    from zhiling.eval_tasks.leaderboard import show
+
+    rows = build_site(runs_below(results), out)
+    if model_index is not None:
+        print(index_of(rows, model_index), end="")
+        return
+    show(rows)
+    print(out / "index.html")
