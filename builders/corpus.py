@@ -13,6 +13,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,13 +22,18 @@ import zstandard
 
 from zhiling.builders.engines import Piece, Reject
 from zhiling.builders.readers import Malformed, read_hub, read_lines, read_parquet
-from zhiling.builders.sources import CorpusSettings, Format
+from zhiling.builders.sources import SIDES, CorpusSettings, Format
 from zhiling.errors import UserError, did_you_mean, one_line
-from zhiling.rows import ColumnType, conform, corpus_schema
+from zhiling.rows import ColumnType, Split, conform, corpus_schema
 from zhiling.store import canonical_json
 
 CHUNK_BYTES = 8 * 2**20
 BATCH_ROWS = 16_384
+ASIDE = [  # what a row brings along for the steps before the release, by name and type
+    ("own", pa.string()),   # the side that its source gives it
+    ("tie", pa.string()),   # a digest that rows which stay together share
+    ("time", pa.string()),  # ISO 8601
+]
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet", ".txt": "text",
@@ -49,6 +55,7 @@ class Unit:
     offset: int = 0
     length: int | None = None               # bytes; None: to the end
     first_line: int = 1
+    split: Split | None = None              # the side that the source gives all of it
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ def plan_sources(
     sources = []
     for file in corpus.files:
         path = resolve(file.path, base)
-        unit = Unit(corpus, columns, labels, language, path, file.path, file.format or _format(path), file.set)
+        kind = file.format or _format(path)
+        unit = Unit(corpus, columns, labels, language, path, file.path, kind, file.set, split=file.split)
         _check_first_row(unit)
         sources.append(_cut(unit, path))
     return sources
@@ -156,7 +164,7 @@ def _check_first_row(unit: Unit) -> None:
 
 def read_unit(unit: Unit) -> Iterator[Piece]:
     """Corpus rows of one unit, in batches; rejects for those that do not fit."""
-    schema = corpus_schema(unit.columns)
+    schema = read_schema(unit.columns)
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     for source, raw in _raw_rows(unit):
@@ -169,6 +177,11 @@ def read_unit(unit: Unit) -> Iterator[Piece]:
             yield Piece(_table(rows, schema), rejects)
             rows, rejects = [], []
     yield Piece(_table(rows, schema), rejects)
+
+
+def read_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
+    """Schema of rows as read: corpus rows, and what each brings along."""
+    return pa.schema([*corpus_schema(columns), *ASIDE])
 
 
 def _table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -207,10 +220,43 @@ def _corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dic
         identity = row_id(unit.corpus.name, fields)
     except ValueError as error:  # half a surrogate pair, or a number that JSON does not have
         return reject("malformed", one_line(str(error)))
+    try:
+        aside = _aside(unit, raw)
+    except ValueError as error:
+        return reject("unusable_value", str(error))
     return {
         "id": identity, "corpus": unit.corpus.name, "revision": unit.corpus.revision,
-        "license": unit.corpus.license, "language": unit.language, "source": source, **fields,
+        "license": unit.corpus.license, "language": unit.language, "source": source, **fields, **aside,
     }
+
+
+def _aside(unit: Unit, raw: Mapping[str, Any]) -> dict[str, str | None]:
+    """The row's own side, tie and time. Raises ValueError where its source says something else there."""
+    corpus, own, tie, time = unit.corpus, unit.split, None, None
+    if corpus.split_column is not None:
+        said = str(raw.get(corpus.split_column)).strip().lower()
+        if said not in SIDES:
+            raise ValueError(f"'{corpus.split_column}' is '{one_line(said, 40)}', not a split")
+        own = SIDES[said]
+    if corpus.together is not None:
+        value = raw.get(corpus.together)
+        if value is None:
+            raise ValueError(f"no '{corpus.together}'")
+        tie = _hashed(["tie", corpus.name, value])
+    if corpus.time is not None:
+        time = _moment(raw.get(corpus.time), corpus.time)
+    return {"own": own, "tie": tie, "time": time}
+
+
+def _moment(value: Any, column: str) -> str:
+    """A time as ISO 8601, from ISO text, a date or seconds since 1970. Raises ValueError."""
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat()
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"'{column}' is '{one_line(str(value), 40)}', not a time") from None
 
 
 def _fit(value: Any, kind: ColumnType) -> Any:
@@ -233,5 +279,8 @@ def row_id(corpus: str, fields: Mapping[str, Any]) -> str:
 
     Raises ValueError where the content is not text that UTF-8 can hold.
     """
-    text = canonical_json([corpus, dict(fields)])
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return _hashed([corpus, dict(fields)])
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=12).hexdigest()

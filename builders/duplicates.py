@@ -1,40 +1,104 @@
-"""Duplicates to group ids: rows whose folded fields are equal share a group; one of them is kept.
+"""What becomes of each row: which group it is in, whether it stays, and why not.
 
-A global step: it sees keys only, never texts, and runs in DuckDB. Which row of a group is kept hangs on
-content, not on order.
+A global step: it runs in DuckDB over keys. Which row of several equal ones stays hangs on content, not on order:
+one that the previous release holds, else the one with the smallest id.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zhiling.store import PARQUET, atomic
+import pyarrow as pa
 
-VERDICTS = """
-WITH groups AS (
-    SELECT key, corpus, count(DISTINCT label) AS labels, min(id) AS first_id,
-           arg_min(source, (id, unit, "row")) AS first_source, min((id, unit, "row")) AS first
-    FROM keys GROUP BY key, corpus
-)
-SELECT k.unit, k."row", k.key AS group_id,
-       CASE WHEN g.labels > 1 THEN 'label_conflict'
-            WHEN (k.id, k.unit, k."row") = g.first THEN 'keep' ELSE 'duplicate' END AS verdict,
-       CASE WHEN g.labels > 1 THEN 'the same text stands elsewhere with another label'
-            ELSE 'same text as ' || g.first_source END AS detail
-FROM keys k JOIN groups g USING (key, corpus)
-ORDER BY k.unit, k."row"
+from zhiling.builders.clean import CleanSettings
+from zhiling.builders.groups import find_groups
+from zhiling.builders.split import Group, SplitSettings, stratified
+from zhiling.store import PARQUET, atomic, read_json, write_json, write_jsonl
+
+LISTED = 10_000  # conflicts and pairs that are written down for review
+OLD = """
+SELECT id, regexp_extract(filename, '(train|validation|test)-[0-9]+-of-[0-9]+', 1) AS side
+FROM read_parquet($files, filename = true, union_by_name = true)
 """
-
+GROUPED = """
+CREATE OR REPLACE TEMP TABLE grouped AS
+SELECT k.unit, k."row", k.id, k.key, k.label, k.corpus, k.source, k.naive, k.own, o.side AS old,
+       coalesce(g.group_id, k.key) AS group_id, coalesce(g.tied, false) AS tied
+FROM keys k LEFT JOIN groups g USING (key) LEFT JOIN old o USING (id)
+"""
+SIDES = """
+CREATE OR REPLACE TEMP TABLE sides AS
+SELECT group_id,
+       coalesce(min(old), arg_max(own, CASE own WHEN 'test' THEN 3 WHEN 'validation' THEN 2 ELSE 1 END)) AS side
+FROM grouped GROUP BY group_id HAVING side IS NOT NULL
+"""
+STRATA = """
+SELECT group_id, arg_min(corpus || chr(31) || label, (-n, corpus, label)), sum(n)::BIGINT, any_value(side)
+FROM (SELECT group_id, corpus, label, count(DISTINCT key) AS n FROM grouped GROUP BY ALL)
+     LEFT JOIN sides USING (group_id)
+GROUP BY group_id
+"""
+CONFLICTS = """
+CREATE OR REPLACE TEMP TABLE conflicts AS
+WITH counted AS (SELECT {within} AS scope, corpus, label, count(*) AS votes FROM grouped GROUP BY ALL),
+     topped AS (SELECT *, max(votes) OVER (PARTITION BY scope, corpus) AS top FROM counted)
+SELECT scope, corpus, CASE WHEN count(*) FILTER (votes = top) = 1 THEN max(label) FILTER (votes = top) END AS winner
+FROM topped GROUP BY scope, corpus HAVING count(*) > 1
+"""
+VERDICTS = """
+WITH refused AS (
+    SELECT g.*, s.side, c.winner,
+           CASE WHEN g.tied THEN 'ties_two_sides'
+                WHEN g.own <> s.side THEN 'stands_in_another_split'
+                WHEN c.scope IS NULL OR $policy = 'keep' THEN NULL
+                WHEN $policy = 'quarantine' OR c.winner IS NULL THEN 'label_conflict'
+                WHEN g.label <> c.winner THEN 'label_outvoted' END AS refusal
+    FROM grouped g LEFT JOIN sides s USING (group_id)
+         LEFT JOIN conflicts c ON c.scope = g.{within} AND c.corpus = g.corpus
+), placed AS (
+    SELECT *, row_number() OVER text AS place, first_value(source) OVER text AS first_source,
+           row_number() OVER "group" AS group_place, first_value(source) OVER "group" AS first_near
+    FROM refused
+    WINDOW text AS (PARTITION BY refusal, key, corpus, label ORDER BY old IS NULL, own IS NULL, id, unit, "row"),
+           "group" AS (PARTITION BY refusal, group_id, corpus, label ORDER BY old IS NULL, own IS NULL, id, unit, "row")
+)
+SELECT unit, "row", group_id, side,
+       CASE WHEN refusal IS NOT NULL THEN refusal WHEN place > 1 THEN 'duplicate'
+            WHEN $keep = 'one' AND group_place > 1 THEN 'near_duplicate' ELSE 'keep' END AS verdict,
+       CASE refusal WHEN 'ties_two_sides' THEN 'nearly equals rows on two sides of the previous release'
+            WHEN 'stands_in_another_split' THEN 'its text or a near duplicate stands in the ' || side || ' split'
+            WHEN 'label_conflict' THEN 'the same text stands elsewhere with another label'
+            WHEN 'label_outvoted' THEN 'most rows of this text are labelled ' || replace(winner, chr(31), ', ')
+            ELSE CASE WHEN place > 1 THEN 'same text as ' || first_source ELSE 'near duplicate of ' || first_near END
+       END AS detail
+FROM placed ORDER BY unit, "row"
+"""
 LEAK = """
 SELECT count(*) AS rows,
        count(DISTINCT key) AS unique_texts,
-       (SELECT count(*) FROM (SELECT key FROM keys GROUP BY key, corpus HAVING count(DISTINCT label) > 1))
+       (SELECT count(*) FROM (SELECT key FROM grouped GROUP BY key, corpus HAVING count(DISTINCT label) > 1))
            AS conflicting_texts,
-       count(*) FILTER (WHERE naive = 'test') AS naive_test_rows,
-       count(*) FILTER (WHERE naive = 'test'
-           AND key IN (SELECT key FROM keys WHERE naive = 'train')) AS naive_leaked_rows
-FROM keys
+       (SELECT count(*) FROM (SELECT group_id FROM grouped GROUP BY group_id HAVING count(DISTINCT key) > 1))
+           AS near_groups,
+       (SELECT coalesce(sum(n), 0)::BIGINT FROM
+           (SELECT count(DISTINCT key) AS n FROM grouped GROUP BY group_id HAVING n > 1)) AS near_texts,
+       count(*) FILTER (naive = 'test') AS naive_test_rows,
+       count(*) FILTER (naive = 'test' AND key IN (SELECT key FROM grouped WHERE naive = 'train')) AS naive_leaked_rows,
+       count(*) FILTER (naive = 'test' AND group_id IN (SELECT group_id FROM grouped WHERE naive = 'train')
+                        AND key NOT IN (SELECT key FROM grouped WHERE naive = 'train')) AS naive_near_leaked_rows
+FROM grouped
+"""
+SHOW_CONFLICTS = f"""
+SELECT g.corpus, any_value(text) AS text, list((label, source) ORDER BY unit, "row") AS labels
+FROM grouped g JOIN conflicts c ON c.scope = g.{{within}} AND c.corpus = g.corpus
+     LEFT JOIN (SELECT key, min(text) AS text FROM keys GROUP BY key) USING (key)
+GROUP BY g.corpus, g.{{within}} ORDER BY g.{{within}}, g.corpus LIMIT {LISTED}
+"""
+SHOW_PAIRS = f"""
+WITH texts AS (SELECT key, min(text) AS text, min(source) AS source FROM keys WHERE text IS NOT NULL GROUP BY key)
+SELECT similarity, x.source, x.text, y.source, y.text
+FROM pairs JOIN texts x ON x.key = a JOIN texts y ON y.key = b ORDER BY similarity DESC, a, b LIMIT {LISTED}
 """
 
 
@@ -45,8 +109,11 @@ class Leak:
     rows: int
     unique_texts: int
     conflicting_texts: int
+    near_groups: int             # groups of several texts
+    near_texts: int              # texts in them
     naive_test_rows: int
-    naive_leaked_rows: int
+    naive_leaked_rows: int       # whose very text stands in the naive train side
+    naive_near_leaked_rows: int  # of which only a near duplicate stands there
 
     @property
     def naive_leaked_share(self) -> float:
@@ -54,27 +121,68 @@ class Leak:
         return self.naive_leaked_rows / self.naive_test_rows if self.naive_test_rows else 0.0
 
 
-def group(keys: Sequence[Path], out: Path) -> Leak:
-    """Write the verdict on every row (keep, duplicate, label_conflict) to `out`; return the leak figures."""
+def judge_rows(
+    keys: Sequence[Path], clean: CleanSettings, split: SplitSettings, seed: int, previous: Path | None, out: Path
+) -> Leak:
+    """Write the verdict on every row to `out`, lists for a person beside it; return the leak figures."""
     import duckdb
 
+    figures = out.with_suffix(".json")
+    if figures.exists():
+        return Leak(**read_json(figures))
     with duckdb.connect() as db:
-        spill = out.parent / ".duckdb"
         db.execute("SET threads = 2")
-        db.execute("SET temp_directory = ?", [str(spill)])
-        files: list[Any] = [str(p) for p in keys]
-        db.execute("CREATE TEMP VIEW keys AS SELECT * FROM read_parquet(" + _list(files) + ")")
-        if not out.exists():
-            with atomic(out) as part:
-                reader = db.sql(VERDICTS).to_arrow_reader(65_536)
-                _write(reader, part)
-        figures = db.execute(LEAK).fetchone()
-        assert figures is not None
-        return Leak(*figures)
+        db.execute("SET temp_directory = ?", [str(out.parent / ".duckdb")])
+        db.execute("CREATE TEMP VIEW keys AS SELECT * FROM read_parquet(" + _list(keys) + ")")
+        _read_old(db, previous)
+        db.register("groups", find_groups(db, clean.near_duplicates, previous))
+        within = {"text": "key", "group": "group_id"}[clean.conflicts_within]
+        for statement in (GROUPED, SIDES, CONFLICTS.format(within=within)):
+            db.execute(statement)
+        if split.stratify:
+            _stratify(db, split, seed)
+        near = clean.near_duplicates
+        given = {"policy": clean.label_conflicts, "keep": near.keep if near else "all"}
+        with atomic(out) as part:
+            _write(db.sql(VERDICTS.format(within=within), params=given).to_arrow_reader(65_536), part)
+        _write_lists(db, within, out.parent / "review")
+        found = db.execute(LEAK).fetchone()
+        assert found is not None
+        leak = Leak(*found)
+        write_json(figures, asdict(leak))  # last: what it stands beside is complete
+        return leak
 
 
-def _list(files: Sequence[str]) -> str:
-    return "[" + ", ".join("'" + f.replace("'", "''") + "'" for f in files) + "]"
+def _stratify(db: Any, settings: SplitSettings, seed: int) -> None:
+    """Put a side for every group that has none into the table `sides`."""
+    groups = (Group(*row) for row in db.execute(STRATA).fetchall())
+    found = list(stratified(groups, settings, seed).items())
+    if found:
+        db.register("drawn", pa.table({"group_id": [g for g, _ in found], "side": [s for _, s in found]}))
+        db.execute("INSERT INTO sides SELECT * FROM drawn")
+
+
+def _read_old(db: Any, previous: Path | None) -> None:
+    """The table `old`: the side of each row of the previous release, by id."""
+    db.execute("CREATE TEMP TABLE old (id VARCHAR, side VARCHAR)")
+    if previous is not None:
+        files = sorted(str(p) for p in previous.glob("corpus/*/*.parquet"))
+        db.execute("INSERT INTO old " + OLD, {"files": files})
+
+
+def _write_lists(db: Any, within: str, review: Path) -> None:
+    conflicts = db.execute(SHOW_CONFLICTS.format(within=within)).fetchall()
+    write_jsonl(review / "label_conflicts.jsonl", (
+        {"corpus": corpus, "text": text, "rows": [{"label": x, "source": y} for x, y in labels]}
+        for corpus, text, labels in conflicts
+    ))
+    names = ("similarity", "source", "text", "near_source", "near_text")
+    pairs = db.execute(SHOW_PAIRS).fetchall()
+    write_jsonl(review / "near_duplicates.jsonl", (dict(zip(names, pair, strict=True)) for pair in pairs))
+
+
+def _list(files: Sequence[Path]) -> str:
+    return "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
 
 
 def _write(reader: Any, path: Path) -> None:

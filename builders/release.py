@@ -129,7 +129,7 @@ def _copy_pack(source: Path, target: Path) -> None:
 
 def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """What the manifest says beside the files' digests."""
-    plan, leak = built.plan, built.leak
+    plan = built.plan
     return {
         "name": plan.recipe.name,
         "version": plan.recipe.version,
@@ -150,13 +150,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
             for c in plan.recipe.corpora
         },
         "ledger": {name: _ledger(counts, rejects[name]) for name, counts in built.counts.items()},
-        "leak": {
-            "rows": leak.rows,
-            "unique_texts": leak.unique_texts,
-            "conflicting_texts": leak.conflicting_texts,
-            "naive_test_rows": leak.naive_test_rows,
-            "naive_leaked_rows": leak.naive_leaked_rows,
-        },
+        "leak": asdict(built.leak),
     }
 
 

@@ -1,7 +1,13 @@
-"""Groups to train, validation and test: a keyed draw on the group's own content, never on order or count."""
+"""Groups to train, validation and test: a keyed draw on the group's own content, never on order or count.
 
-from collections.abc import Iterator
+A side that the source gives, that a row's time gives or that the previous release gave goes before the draw.
+Stratified sides (on request) are cut from the draws' order within each label, so they do hang on count.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 
@@ -11,23 +17,49 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
-from zhiling.rows import ROW_FIELDS, Columns, Split, conform, split_schema
-from zhiling.seeds import uniform
+from zhiling.rows import SPLITS, Columns, Split, conform, split_schema
+from zhiling.seeds import draw, uniform
 from zhiling.settings import Settings
 
 
+class FoldSettings(Settings):
+    """One of several releases whose test sides together are the whole corpus, each group in one of them."""
+
+    of: int = Field(ge=2, le=100, description="folds")
+    test: int = Field(ge=0, description="the fold that is this release's test side, counted from 0")
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.test >= self.of:
+            raise ValueError(f"fold {self.test} of {self.of}: folds count from 0 to {self.of - 1}")
+        return self
+
+
+class TimeSettings(Settings):
+    """Sides by a row's time (`time:` of its corpus): train before the first of these, test from the last on."""
+
+    validation: date | datetime | None = None
+    test: date | datetime
+
+
 class SplitSettings(Settings):
-    """Share of the groups on each side; together 1."""
+    """Which groups stand on which side. Shares are of the groups, together 1."""
 
     train: float = Field(0.8, gt=0, le=1)
     validation: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.1, ge=0, lt=1)
+    stratify: bool = Field(False, description="equal shares of each label, by count: growing moves rows at the cuts")
+    folds: FoldSettings | None = None
+    time: TimeSettings | None = None
+    previous: str | None = Field(None, description="folder of a release whose rows keep their side")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"shares add up to {total:g}; make them 1")
+        if self.stratify and self.folds:
+            raise ValueError("`stratify` and `folds` exclude each other; remove one")
         return self
 
 
@@ -39,16 +71,63 @@ class SplitJob:
     unit: int
     verdicts: Path
     columns: Columns
-    shares: SplitSettings
+    settings: SplitSettings
     seed: int
 
 
-def side(seed: int, group_id: str, shares: SplitSettings) -> Split:
+@dataclass(frozen=True)
+class Group:
+    """A group as stratifying sees it: what it is a group of, how many rows, and its side where that is settled."""
+
+    id: str
+    stratum: str
+    rows: int
+    side: Split | None = None
+
+
+def own_side(settings: SplitSettings, own: str | None, time: str | None) -> str | None:
+    """The side that a row's source gives it, else its time; None where neither does."""
+    if own is not None or settings.time is None or time is None:
+        return own
+    if time >= settings.time.test.isoformat():
+        return "test"
+    validation = settings.time.validation
+    return "validation" if validation is not None and time >= validation.isoformat() else "train"
+
+
+def side(seed: int, group_id: str, settings: SplitSettings) -> Split:
     """The side of a group. Test first, so that changing validation's share leaves test as it is."""
     at = uniform(seed, "split", group_id)
-    if at < shares.test:
+    if settings.folds is not None:
+        if draw(seed, "fold", group_id) % settings.folds.of == settings.folds.test:
+            return "test"
+        return "validation" if at < settings.validation / (settings.train + settings.validation) else "train"
+    if at < settings.test:
         return "test"
-    return "validation" if at < shares.test + shares.validation else "train"
+    return "validation" if at < settings.test + settings.validation else "train"
+
+
+def stratified(groups: Iterable[Group], settings: SplitSettings, seed: int) -> dict[str, Split]:
+    """A side for every group without one, so that each stratum's rows have the shares as nearly as groups allow.
+
+    Within a stratum groups go in the order of their draws, each to the side that lacks most of its share.
+    """
+    strata: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        strata[group.stratum].append(group)
+    shares: Mapping[Split, float] = {s: getattr(settings, s) for s in SPLITS}
+    found: dict[str, Split] = {}
+    for members in strata.values():
+        have: Counter[Split] = Counter()
+        for group in members:
+            if group.side is not None:
+                have[group.side] += group.rows
+        total = sum(g.rows for g in members)
+        for group in sorted(members, key=lambda g: (draw(seed, "split", g.id), g.id)):
+            if group.side is None:
+                found[group.id] = max(SPLITS[::-1], key=lambda s: shares[s] * total - have[s])
+                have[found[group.id]] += group.rows
+    return found
 
 
 def split_rows(job: SplitJob) -> Iterator[Piece]:
@@ -57,26 +136,24 @@ def split_rows(job: SplitJob) -> Iterator[Piece]:
     verdicts = pq.read_table(job.verdicts, filters=[("unit", "==", job.unit)])
     assert len(verdicts) == len(table)
     kept = pc.equal(verdicts["verdict"], "keep")
-    groups = verdicts["group_id"].filter(kept)
-    rows = table.filter(kept)
+    groups, settled = (verdicts[name].filter(kept).to_pylist() for name in ("group_id", "side"))
+    rows = table.select([name for name in split_schema(job.columns).names if name in table.column_names]).filter(kept)
+    sides = [given or side(job.seed, group, job.settings) for group, given in zip(groups, settled, strict=True)]
     nulls = pa.nulls(len(rows), pa.string())
     for name, values in (
-        ("group_id", groups),
-        ("split", pa.array([side(job.seed, g, job.shares) for g in groups.to_pylist()], pa.string())),
+        ("group_id", pa.array(groups, pa.string())),
+        ("split", pa.array(sides, pa.string())),
         ("augmentation", nulls),
         ("parent_id", nulls),
     ):
         rows = rows.append_column(name, values)
     rejected = pc.invert(kept)
-    yield Piece(conform(rows, split_schema(job.columns)), _rejects(table.filter(rejected), verdicts.filter(rejected)))
+    refused = _rejects(table.filter(rejected), verdicts.filter(rejected), list(job.columns))
+    yield Piece(conform(rows, split_schema(job.columns)), refused)
 
 
-def _rejects(rows: pa.Table, verdicts: pa.Table) -> list[Reject]:
-    own = {name for name, _ in ROW_FIELDS}
-    found = []
-    for row, verdict in zip(rows.to_pylist(), verdicts.to_pylist(), strict=True):
-        fields = {k: v for k, v in row.items() if k not in own}
-        found.append(
-            Reject("clean", verdict["verdict"], verdict["detail"], row["source"], row["corpus"], fields)
-        )
-    return found
+def _rejects(rows: pa.Table, verdicts: pa.Table, columns: Sequence[str]) -> list[Reject]:
+    return [
+        Reject("clean", found["verdict"], found["detail"], row["source"], row["corpus"], {c: row[c] for c in columns})
+        for row, found in zip(rows.to_pylist(), verdicts.to_pylist(), strict=True)
+    ]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from zhiling.builders.clean import KeyJob, make_keys
 from zhiling.builders.corpus import read_unit
-from zhiling.builders.duplicates import Leak, group
+from zhiling.builders.duplicates import Leak, judge_rows
 from zhiling.builders.engines import Engine, RowGroup, Shard, Work, read_rejects, row_groups
 from zhiling.builders.examples import RenderJob, make_examples
 from zhiling.builders.exemplars import PoolJob, make_pool
@@ -86,11 +86,13 @@ def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:
     recipe = run.plan.recipe
 
     def job(corpus: CorpusSettings, part: RowGroup, unit: int) -> KeyJob:
-        return KeyJob(part, unit, run.plan.columns(corpus), recipe.seed, recipe.split.test)
+        language = run.plan.pack(corpus).settings.language
+        return KeyJob(part, unit, run.plan.columns(corpus), language, recipe.clean, recipe.split, recipe.seed)
 
     keys = run.over_rows("keys", "compare texts", make_keys, rows, job)
     verdicts = run.work / "verdicts.parquet"
-    return verdicts, group([path for files in keys.values() for path in files], verdicts)
+    files = [path for paths in keys.values() for path in paths]
+    return verdicts, judge_rows(files, recipe.clean, recipe.split, recipe.seed, run.plan.previous, verdicts)
 
 
 def split(run: Run, rows: Tables, verdicts: Path) -> Tables:

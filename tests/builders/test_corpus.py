@@ -14,11 +14,11 @@ import pytest
 import zstandard
 
 from zhiling.builders import corpus as corpus_module
-from zhiling.builders.corpus import plan_sources, read_unit, row_id
+from zhiling.builders.corpus import plan_sources, read_schema, read_unit, row_id
 from zhiling.builders.engines import Reject
 from zhiling.builders.sources import CorpusSettings
 from zhiling.errors import UserError
-from zhiling.rows import ColumnType, corpus_schema
+from zhiling.rows import ColumnType
 
 COLUMNS: dict[str, ColumnType] = {"text": "string", "label": "label"}
 LABELS = {"label": ("negative", "positive")}
@@ -204,4 +204,4 @@ def test_the_table_fits_its_schema(tmp_path: Path) -> None:
     corpus = CorpusSettings.model_validate({"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}]})
     [source] = plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)
     [piece] = read_unit(source.units[0])
-    assert piece.table.schema == corpus_schema(COLUMNS)
+    assert piece.table.schema == read_schema(COLUMNS)

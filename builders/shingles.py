@@ -1,0 +1,113 @@
+"""Texts to shingles: what two texts have in common when words, not typography, are compared.
+
+In: texts. Out: one flat array of 64-bit shingles with the offset of each text, and each text as it is compared.
+Compared are letters and digits alone, compatibility forms and case folded. Where words are not spaced a shingle
+is a few neighbouring characters, packed without loss; else it is a few neighbouring words, hashed. All of it
+runs on one array of code points, so that a text costs microseconds.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue", "wuu"})  # languages without spaces
+Hashes = NDArray[np.uint64]
+Offsets = NDArray[np.int64]
+CODE_POINTS = 0x110000
+ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Shingles:
+    """Texts as compared (`folded`), and their shingles: those of text i are `hashes[offsets[i]:offsets[i + 1]]`."""
+
+    folded: list[str]
+    hashes: Hashes
+    offsets: Offsets
+
+    def of(self, index: int) -> Hashes:
+        """The shingles of one text."""
+        return self.hashes[self.offsets[index] : self.offsets[index + 1]]
+
+
+def is_unspaced(language: str) -> bool:
+    """Whether words are written without spaces, by the language's code."""
+    return language.lower().replace("_", "-").split("-")[0] in UNSPACED
+
+
+def shingle(texts: Sequence[str], characters: int | None, words: int = 1) -> Shingles:
+    """Shingles of `characters` neighbouring characters, or of `words` neighbouring words where that is None."""
+    points, lengths = _code_points(texts)
+    folded = _folding(points)[points]
+    rows = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)
+    kept = folded != 0
+    letters, letter_rows = folded[kept], rows[kept]
+    sizes = np.bincount(letter_rows, minlength=len(texts))
+    plain = _split(letters, sizes)
+    if characters is not None:
+        hashes, owners = _neighbours(letters.astype(np.uint64), letter_rows, characters, 21)
+    else:
+        first = kept & np.concatenate([[True], ~kept[:-1] | (rows[1:] != rows[:-1])]) if len(kept) else kept
+        hashes, owners = _neighbours(*_words(letters, letter_rows, first[kept]), words, 0)
+    return Shingles(plain, hashes, _ends(np.bincount(owners, minlength=len(texts))))
+
+
+def _code_points(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    flat = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
+    return flat, np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+def _folding(points: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """A table from code point to the code point that it is compared as; 0 where it is not compared."""
+    table = np.zeros(CODE_POINTS, np.uint32)
+    for point in np.flatnonzero(np.bincount(points, minlength=1)).tolist():
+        form = unicodedata.normalize("NFKC", chr(point)).lower()
+        letter = form if len(form) == 1 else chr(point)
+        if letter.isalnum() or unicodedata.category(letter).startswith("M"):
+            table[point] = ord(letter)
+    return table
+
+
+def _split(letters: NDArray[np.uint32], sizes: Any) -> list[str]:
+    text, ends = letters.astype("<u4").tobytes().decode("utf-32-le"), _ends(sizes).tolist()
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
+def _ends(sizes: Any) -> Offsets:
+    ends = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=ends[1:])
+    return ends
+
+
+def _words(letters: NDArray[np.uint32], rows: Offsets, first: NDArray[np.bool_]) -> tuple[Hashes, Offsets]:
+    """A hash of each run of letters and the row that it stands in; `first` marks where a run starts."""
+    starts = np.flatnonzero(first)
+    if not len(starts):
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    run = np.cumsum(first) - 1
+    place = np.arange(len(letters)) - starts[run]
+    powers = np.cumprod(np.concatenate([[np.uint64(1)], np.full(int(place.max()), ODD, np.uint64)]), dtype=np.uint64)
+    return _mixed(np.add.reduceat(_mixed(letters.astype(np.uint64)) * powers[place], starts)), rows[starts]
+
+
+def _neighbours(items: Hashes, rows: Offsets, size: int, bits: int) -> tuple[Hashes, Offsets]:
+    """`size` neighbouring items as one number: side by side in `bits` each where they fit, else hashed."""
+    count = max(0, len(items) - size + 1)
+    made = np.zeros(count, np.uint64)
+    for i in range(size):
+        step = items[i : i + count]
+        made = (made << np.uint64(bits)) | step if bits and size * bits <= 64 else _mixed(made * ODD + step)
+    inside = rows[:count] == rows[size - 1 : size - 1 + count]
+    return made[inside], rows[:count][inside]
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """A bijection that spreads every bit (the finisher of SplitMix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
