@@ -31,12 +31,13 @@ CODES: dict[str, Code] = {
     "ZT004": _warning("fewer than 8 examples", "add rows to examples.jsonl, hard ones too"),
     "ZT005": _error("no template uses a column", "use it, or take it out of `columns`"),
     "ZT006": _error("two labels have the same word", "give each label a word of its own"),
-    "ZT007": _error("a corpus without a licence", "write the one that its card states, or leave the corpus out"),
+    "ZT007": _error("a corpus without a licence", "write what its card states; explain an `unknown` in its note"),
     "ZT008": _warning("nothing says how answers are scored", "name `metrics` of the pack or of the template"),
     "ZT009": _warning("white space at the end of a line", "remove it (--fix does)"),
     "ZT010": _warning("choices are shuffled but never shown", "show `choices`, or drop `shuffle_choices`"),
     "ZT011": _warning("no example has a label", "add an example with that label"),
     "ZT012": _warning("an example stands twice", "change or remove one"),
+    "ZT013": _error("a corpus maps to what the pack does not have", "name a column or label that the pack declares"),
     # the pack as it renders its examples
     "ZT020": _error("an example cannot be rendered", "mend the template or the row, or say `when` a row fits"),
     "ZT021": _error("a template renders no example", "mend its `when`, or add an example that fits it"),
@@ -50,7 +51,7 @@ CODES: dict[str, Code] = {
     "ZT029": _error("the prompt ends inside a word", "end it with punctuation, as ： ？ “, lest tokenizers merge"),
     "ZT030": _warning("the answer follows the row's text at once", "let the template's words end the prompt, as 答："),
     "ZT031": _warning("a space before a Chinese answer", "drop `delimiter`: Chinese has no space there"),
-    "ZT032": _warning("the prompt shows what the answer is made of", "leave that column out, unless to copy is the task"),
+    "ZT032": _warning("the prompt shows what makes the answer", "leave that column out, unless copying is the task"),
     "ZT033": Code("note", "rendered by the slower engine", "nothing must be done; plain fields and filters are faster"),
 }
 

@@ -1,6 +1,6 @@
 """Where each character of a rendered prompt comes from: the template's own words, the row's, or both at once.
 
-In: a pack, a template and rows. Out: each prompt as spans of one origin. Every `{{ ... }}` is rendered between
+In: a compiled template and rows. Out: each prompt as spans of one origin. Every `{{ ... }}` is rendered between
 two marks that stand nowhere in the row; what lies between them comes from that expression, the rest is the
 template's text. Nothing is guessed: an expression that blends both is called mixed, and so is a whole prompt
 whose marked rendering, the marks removed, is not the plain one.
@@ -15,7 +15,7 @@ import jinja2
 from jinja2 import nodes
 
 from zhiling.templates.pack import Pack, TemplateSettings
-from zhiling.templates.render import Rendered, compile_template, render_batch
+from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
 
 Origin = Literal["template", "row", "mixed", "answer"]
 OPEN, CLOSE = "\ufdd0", "\ufdd1"  # characters that Unicode keeps out of texts
@@ -32,12 +32,12 @@ class Span:
 
 
 def render_spans(
-    pack: Pack, name: str, rows: Sequence[Mapping[str, Any]], ids: Sequence[str], seed: int
+    compiled: Compiled, rows: Sequence[Mapping[str, Any]], ids: Sequence[str], seed: int
 ) -> tuple[Rendered, list[list[Span]]]:
     """Render rows, and say for each prompt where its characters come from."""
-    plain = _render(pack, name, rows, ids, seed)
-    marked_pack, origins = _marked_pack(pack, pack.template(name))
-    marked = _render(marked_pack, name, rows, ids, seed)
+    plain = render_rows(compiled, rows, ids, seed)
+    marked_pack, origins = _marked_pack(compiled.pack, compiled.template)
+    marked = render_rows(compile_template(marked_pack, compiled.template.name), rows, ids, seed)
     spans = []
     for row, prompt, text in zip(rows, plain.prompts, marked.prompts, strict=True):
         found = None if _holds_marks(row) else _spans(text, origins, prompt)
@@ -50,22 +50,20 @@ def template_words(spans: Sequence[Span]) -> str:
     return re.sub("\ufffc+", "\ufffc", "".join(s.text if s.origin == "template" else "\ufffc" for s in spans))
 
 
-def sources(template: TemplateSettings) -> dict[str, str]:
-    """The parts of a template that write its prompt: `prompt`, `system`, ... and their Jinja2."""
-    parts = {"system": template.system, "prompt": template.prompt}
-    return {part: source for part, source in parts.items() if source}
-
-
-def _render(pack: Pack, name: str, rows: Sequence[Mapping[str, Any]], ids: Sequence[str], seed: int) -> Rendered:
-    columns = {column: [row[column] for row in rows] for column in pack.settings.columns}
-    return render_batch(compile_template(pack, name), columns, ids, seed)
-
+def render_rows(compiled: Compiled, rows: Sequence[Mapping[str, Any]], ids: Sequence[str], seed: int) -> Rendered:
+    """Render rows that are given one by one, not as columns."""
+    columns = {column: [row[column] for row in rows] for column in compiled.pack.settings.columns}
+    return render_batch(compiled, columns, ids, seed)
 
 
 def _marked_pack(pack: Pack, template: TemplateSettings) -> tuple[Pack, list[Origin]]:
     """`pack` with marks around each expression of `template`, and the origin of each marked expression."""
     origins: list[Origin] = []
-    update = {part: _marked(source, pack, template, origins) for part, source in sources(template).items()}
+    def marked(source: str | None) -> str | None:
+        return None if source is None else _marked(source, pack, template, origins)
+
+    turns = template.turns and [t.model_copy(update={"content": marked(t.content)}) for t in template.turns]
+    update = {"system": marked(template.system), "prompt": marked(template.prompt), "turns": turns}
     changed = template.model_copy(update=update)
     others = [changed if t.name == template.name else t for t in pack.settings.templates]
     return replace(pack, settings=pack.settings.model_copy(update={"templates": others})), origins
@@ -101,9 +99,10 @@ def _known_names(tree: nodes.Template, pack: Pack, template: TemplateSettings) -
     by_row = isinstance(template.choices, str) and template.choices != "none"
     known |= {"choices": "row" if by_row else "template", "verbalizer": "template", "labels": "template"}
     for statement in tree.find_all((nodes.Assign, nodes.For)):
-        value = statement.node if isinstance(statement, nodes.Assign) else statement.iter
-        origin = _origin(value, known)
-        for name in statement.target.find_all(nodes.Name) if not isinstance(statement.target, nodes.Name) else [statement.target]:
+        assert isinstance(statement, nodes.Assign | nodes.For)
+        origin = _origin(statement.node if isinstance(statement, nodes.Assign) else statement.iter, known)
+        target = statement.target
+        for name in [target] if isinstance(target, nodes.Name) else target.find_all(nodes.Name):
             known[name.name] = _both(known.get(name.name), origin)
     return known
 

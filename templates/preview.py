@@ -14,6 +14,7 @@ from zhiling.errors import UserError, one_line
 from zhiling.rows import BETWEEN_SHOTS
 from zhiling.templates.origin import Span, render_spans
 from zhiling.templates.pack import Pack
+from zhiling.templates.render import compile_template
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -39,14 +40,15 @@ class Preview:
 
 
 def preview(
-    pack: Pack, names: list[str] | None, rows: Sequence[Mapping[str, Any]], shots: int = 0, tokenizer: Path | None = None
+    pack: Pack, names: list[str] | None, rows: Sequence[Mapping[str, Any]], shots: int = 0,
+    tokenizer: Path | None = None,
 ) -> list[Preview]:
     """Render `rows` with the templates called `names` (all where None), each after `shots` others of the rows."""
     count = _counter(tokenizer) if tokenizer else None
     ids = [f"preview-{i}" for i in range(len(rows))]
     previews = []
     for template in pack.select(names):
-        rendered, spans = render_spans(pack, template.name, rows, ids, SEED)
+        rendered, spans = render_spans(compile_template(pack, template.name), rows, ids, SEED)
         wholes = [(*prompt, Span(c, "answer")) for prompt, c in zip(spans, rendered.completions, strict=True)]
         shown = [i for i, prompt in enumerate(rendered.prompts) if prompt]
         for i in range(len(rows)):

@@ -8,28 +8,34 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from zhiling.errors import one_line
+from zhiling.templates.batch import make_rows
+from zhiling.templates.compiled import Compiled, compile_template
+from zhiling.templates.engines import Refused, render_row
 from zhiling.templates.findings import Finding
-from zhiling.templates.origin import Span, render_spans, template_words
+from zhiling.templates.origin import Span, render_rows, render_spans, template_words
 from zhiling.templates.pack import Pack, TemplateSettings
 from zhiling.templates.places import Places
-from zhiling.templates.render import Rendered, compile_template, render_batch
+from zhiling.templates.render import Rendered
+from zhiling.templates.skeletons import group
 
 SEED = 0
 VARIANTS = 4  # row ids under which each example is rendered
+MANY = 1_000    # rows that show by which engine a template is rendered
 LEAST_ROWS = 3  # fewer say nothing about what never changes
 ALIKE = 0.85  # share of three-letter pieces that two templates may have in common
 SENTINEL = "哨兵qzx"
 COPIES = {"extractive_qa", "extraction", "coreference", "cloze", "correction", "code", "dialogue"}
 UNFINISHED = re.compile(r"\{\{|\}\}|\{%|%\}|TODO|FIXME|X{3,}|x{3,}|待补充|此处填写|\bundefined\b")
+NOTHING = {"None", "null", "nan"}  # what an absent value prints as
 DOUBLED = {
     "zh": re.compile(r"[，。、；：][，。、；：？！,;:?!]|[？！][，。、；：,;:]|([？！])\1"),
     "en": re.compile(r"[,;][,;:.?!]|:[,;.?!]|[?!][,;.]|(?<!\.)\.\.(?!\.)"),
 }
-MIXED_WIDTH = {
+MIXED_WIDTH = {  # the letters beside it say which width is meant
     "zh": re.compile(r"(?<=[\u4e00-\u9fff])[,;:!?()]|[,;:!?()](?=[\u4e00-\u9fff])"),
     "en": re.compile(r"[，。；：！？（）]"),
 }
@@ -41,10 +47,15 @@ _HAN = re.compile(r"[\u4e00-\u9fff]")
 class View:
     """A template with its examples rendered."""
 
-    template: TemplateSettings
+    compiled: Compiled
     rendered: Rendered
     spans: list[list[Span]]
     shown: list[int]  # examples that it rendered
+
+    @property
+    def template(self) -> TemplateSettings:
+        """The template itself."""
+        return self.compiled.template
 
     @property
     def name(self) -> str:
@@ -63,21 +74,17 @@ def check_renderings(pack: Pack) -> Iterator[Finding]:
         if not view.shown:
             yield places.finding("ZT021", view.name, "")
             continue
-        for check in (_leaks, _constant, _unfinished, _punctuation, _position, _ending, _copies):
+        for check in (_leaks, _constant, _unfinished, _punctuation, _position, _ending, _copies, _slow):
             yield from check(pack, view, places)
     yield from _alike(views, places)
 
 
 def _view(pack: Pack, template: TemplateSettings) -> View:
     ids = [f"example-{i}" for i in range(len(pack.examples))]
-    rendered, spans = render_spans(pack, template.name, pack.examples, ids, SEED)
+    compiled = compile_template(pack, template.name)
+    rendered, spans = render_spans(compiled, pack.examples, ids, SEED)
     shown = [i for i, prompt in enumerate(rendered.prompts) if prompt]
-    return View(template, rendered, spans, shown)
-
-
-def _render(pack: Pack, name: str, rows: Sequence[dict[str, Any]], ids: Sequence[str]) -> Rendered:
-    columns = {column: [row[column] for row in rows] for column in pack.settings.columns}
-    return render_batch(compile_template(pack, name), columns, ids, SEED)
+    return View(compiled, rendered, spans, shown)
 
 
 def _refused(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
@@ -88,17 +95,17 @@ def _refused(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
 
 def _leaks(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     """Under another label the answer must change alone: a prompt that changes with it gives it away."""
-    if view.template.inverted:
-        return
-    for column in pack.label_columns:
+    for column in () if view.template.inverted else pack.label_columns:
         labels = list(pack.labels_of(column))
-        for i in view.shown:
-            rows = [{**pack.examples[i], column: label} for label in labels]
-            rendered = _render(pack, view.name, rows, [f"example-{i}"] * len(labels))
-            pairs = [(p, c) for p, c in zip(rendered.prompts, rendered.completions, strict=True) if p]
-            if len({c for _, c in pairs}) > 1 and len({p for p, _ in pairs}) > 1:
-                first, other = pairs[0][0], next(p for p, _ in pairs if p != pairs[0][0])
-                yield places.finding("ZT022", view.name, _difference(first, other), f"by column {column}", part="prompt")
+        rows = [{**pack.examples[i], column: label} for i in view.shown for label in labels]
+        ids = [f"example-{i}" for i in view.shown for _ in labels]
+        rendered = render_rows(view.compiled, rows, ids, SEED)
+        for start in range(0, len(rows), len(labels)):
+            each = range(start, start + len(labels))
+            prompts = list(dict.fromkeys(rendered.prompts[k] for k in each if rendered.prompts[k]))
+            if len(prompts) > 1 and len({rendered.completions[k] for k in each if rendered.prompts[k]}) > 1:
+                found = _difference(*prompts[:2])
+                yield places.finding("ZT022", view.name, found, f"by column {column}", part="prompt")
                 break
 
 
@@ -114,7 +121,7 @@ def _constant(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     if len(rows) < LEAST_ROWS or (pack.label_columns and len(labels) < 2):
         return
     ids = [f"variant-{v}-{i}" for v in range(VARIANTS) for i in view.shown]
-    completions = {c for c in _render(pack, view.name, rows * VARIANTS, ids).completions if c}
+    completions = {c for c in render_rows(view.compiled, rows * VARIANTS, ids, SEED).completions if c}
     if len(completions) == 1:
         yield places.finding("ZT023", view.name, one_line(completions.pop(), 40), part="completion")
 
@@ -125,11 +132,12 @@ def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
         if match := UNFINISHED.search(words):
             yield places.finding("ZT024", view.name, match.group(), part="prompt", text=match.group())
             return
-        empty = [s.text for s in view.spans[i] if s.origin != "template" and s.text.strip() in ("None", "null", "nan")]
         answer = view.rendered.completions[i].strip()
         held = json.dumps(pack.examples[i], ensure_ascii=False)
+        brought = [s.text.strip() for s in view.spans[i] if s.origin != "template"]
+        empty = [text for text in brought if text in NOTHING and text not in held]
         answers = [m.group() for m in UNFINISHED.finditer(answer) if m.group() not in held]
-        if answer == "None" or empty or answers:
+        if (answer == "None" and answer not in held) or empty or answers:
             found = (answers or empty or [answer])[0]
             yield places.example("ZT024", i, view.name, "", pack.examples[i], found=found)
             return
@@ -137,19 +145,27 @@ def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
 
 def _punctuation(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     language = pack.settings.language
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for i in view.shown:
         text = "".join(span.text for span in view.spans[i])
         ours = "".join(("t" if span.origin == "template" else "r") * len(span.text) for span in view.spans[i])
-        for code, pattern in (("ZT025", DOUBLED[language]), ("ZT026", MIXED_WIDTH[language])):
-            for match in pattern.finditer(text):
-                origins = ours[match.start() : match.end()]
-                if "t" not in origins or (code == "ZT026" and "r" in ours[max(0, match.start() - 1) : match.end() + 1]):
-                    continue
-                around = one_line(text[max(0, match.start() - 5) : match.end() + 5], 30)
-                if (code, match.group()) not in seen:
-                    seen.add((code, match.group()))
-                    yield places.finding(code, view.name, around, part="prompt", text=match.group())
+        for match in DOUBLED[language].finditer(text):
+            if "t" in ours[match.start() : match.end()]:
+                yield from _once(seen, "ZT025", view, places, text, match)
+        for match in MIXED_WIDTH[language].finditer(text):
+            beside = [j for j in (match.start() - 1, match.end()) if 0 <= j < len(text) and _HAN.match(text[j])]
+            if ours[match.start()] == "t" and (language == "en" or any(ours[j] == "t" for j in beside)):
+                yield from _once(seen, "ZT026", view, places, text, match)
+
+
+def _once(
+    seen: set[tuple[str, str]], code: str, view: View, places: Places, text: str, match: re.Match[str]
+) -> Iterator[Finding]:
+    """What was matched, with its surroundings, where a template has not been blamed for it yet."""
+    if (code, match.group()) not in seen:
+        seen.add((code, match.group()))
+        around = one_line(text[max(0, match.start() - 5) : match.end() + 5], 30)
+        yield places.finding(code, view.name, around, part="prompt", text=match.group())
 
 
 def _position(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
@@ -165,7 +181,8 @@ def _position(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     fair = sum(1 / count for answer, count in placed if answer is not None and count > 1) / total
     if most / total > max(0.6, fair + 2 * (fair * (1 - fair) / total) ** 0.5):
         assert place is not None
-        yield places.finding("ZT028", view.name, "", f"in {most} of {total} examples it is choice {place + 1}", part="choices")
+        detail = f"in {most} of {total} examples it is choice {place + 1}"
+        yield places.finding("ZT028", view.name, "", detail, part="choices")
 
 
 def _ending(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
@@ -187,10 +204,23 @@ def _copies(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
         return
     for column in (name for name, kind in pack.settings.columns.items() if kind == "string"):
         i = view.shown[0]
-        rendered = _render(pack, view.name, [{**pack.examples[i], column: SENTINEL}], [f"example-{i}"])
+        rendered = render_rows(view.compiled, [{**pack.examples[i], column: SENTINEL}], [f"example-{i}"], SEED)
         free = rendered.choices[0] is None
         if free and SENTINEL in rendered.prompts[0] and SENTINEL in rendered.completions[0]:
             yield places.finding("ZT032", view.name, column, part="prompt")
+
+
+def _slow(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """Neither filled in by columns nor by minijinja: many rows of one example show whether they share a skeleton."""
+    row = pack.examples[view.shown[0]]
+    columns = {column: [row[column]] * MANY for column in pack.settings.columns}
+    rows, _ = make_rows(view.compiled, columns, [str(i) for i in range(MANY)], SEED)
+    alone = [i for members, skeleton in group(view.compiled, rows) if skeleton is None for i in members]
+    if len(alone) > MANY / 2:
+        with suppress(Refused):
+            render_row(view.compiled, rows, alone[0])
+        if view.compiled.learnt.minijinja == [None]:
+            yield places.finding("ZT033", view.name, "")
 
 
 def _alike(views: Sequence[View], places: Places) -> Iterator[Finding]:

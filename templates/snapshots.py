@@ -7,9 +7,10 @@ and example, the prompt, then the answer behind `⟶`, then the choices.
 from difflib import unified_diff
 
 from zhiling.store import write_text
+from zhiling.templates.origin import render_rows
 from zhiling.templates.pack import Pack
 from zhiling.templates.preview import visible
-from zhiling.templates.render import compile_template, render_batch
+from zhiling.templates.render import compile_template
 
 FILE = "snapshot.txt"
 SEED = 0
@@ -17,11 +18,10 @@ SEED = 0
 
 def snapshot(pack: Pack) -> str:
     """Every example of `pack` in the words of every template."""
-    columns = {column: [row[column] for row in pack.examples] for column in pack.settings.columns}
     ids = [f"example-{i}" for i in range(len(pack.examples))]
     parts = []
     for template in pack.settings.templates:
-        rendered = render_batch(compile_template(pack, template.name), columns, ids, SEED)
+        rendered = render_rows(compile_template(pack, template.name), pack.examples, ids, SEED)
         for i, prompt in enumerate(rendered.prompts):
             parts.append(f"════ {template.name} · {i + 1}\n")
             if not prompt:
@@ -53,4 +53,3 @@ def update(pack: Pack) -> bool:
         return False
     write_text(path, found)
     return True
-
