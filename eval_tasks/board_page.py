@@ -13,24 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from zhiling import cards
-from zhiling.eval_tasks.board_counts import by_label, labels_of
+from zhiling.eval_tasks.board_counts import Confusion, by_label, labels_of
 from zhiling.eval_tasks.board_read import KEPT, Field, Model, TaskKey
 from zhiling.eval_tasks.board_scores import REFERENCES, Cell, Row
 from zhiling.eval_tasks.results import Sample
 from zhiling.eval_tasks.statistics import Estimate
 
-MOST_BYTES = 400_000  # with Markdown and CSV beside it, a site stays under 500 KB
-MOST_CLASSES = 20   # a larger confusion matrix is given as its commonest confusions
-COMMONEST = 12
+MOST_BYTES = 435_000  # with Markdown and CSV beside it, a site stays under 500 KB
+# samples of a cell, and classes of the largest confusion matrix that is given whole: as much as the page has room for
+ROOM = ((KEPT, 20), (2, 20), (1, 20), (1, 12), (1, 4), (0, 4))
+COMMONEST = 8     # confusions of a larger matrix
+LIKELIEST = 6     # of a sample's choices
 FACTS = ("parameters", "tokens_seen", "digest", "stage", "parent", "lineage", "releases", "revision")
 RUN_FACTS = ("date", "machine", "versions", "settings", "seed")
 SCRIPTS = ("board_words.js.j2", "board_charts.js.j2", "board_app.js.j2")
 
 
 def page(field: Field, rows: Sequence[Row], title: str = "zhiling 指令 · leaderboard") -> str:
-    """The page, with as many samples to look at as fit into its size."""
-    for samples in range(KEPT, -1, -1):
-        text = _html(title, payload(field, rows, samples), rows)
+    """The page, with as much to look at as fits into its size."""
+    for samples, classes in ROOM:
+        text = _html(title, payload(field, rows, samples, classes), rows)
         if len(text.encode()) <= MOST_BYTES:
             break
     return text
@@ -64,12 +66,12 @@ def _json(value: Any) -> str:
     return text
 
 
-def payload(field: Field, rows: Sequence[Row], samples: int = KEPT) -> dict[str, Any]:
+def payload(field: Field, rows: Sequence[Row], samples: int = KEPT, classes: int = 20) -> dict[str, Any]:
     """Everything that the page shows, as JSON holds it."""
     tasks = sorted({task for row in rows for task in row.cells})
     labels = {task: labels_of(field, task) for task in tasks}
     about = [_task(field, task, rows, labels[task]) for task in tasks]
-    shown = [_Samples(samples) for _ in tasks]
+    shown = [_Shared(task["templates"], samples, classes) for task in about]
     boards: dict[int, list[Any]] = {}
     for row in rows:
         cells = {
@@ -78,7 +80,7 @@ def payload(field: Field, rows: Sequence[Row], samples: int = KEPT) -> dict[str,
         entry = {"m": row.model.name, "k": row.model.kind, "tier": row.tier, "mean": _estimate(row.mean), "c": cells}
         boards.setdefault(row.shots, []).append(entry)
     for task, found in zip(about, shown, strict=True):
-        task["samples"] = found.rows
+        task |= {"samples": found.rows, "words": found.words}
     names = {row.model.name: row.model for row in rows if row.model.kind not in REFERENCES}
     return {
         "tasks": about, "models": [_model(model) for model in names.values()],
@@ -133,18 +135,19 @@ def command(model: Model, run: Mapping[str, Any]) -> str:
     return shlex.join([*words, *(["--generation"] if settings.get("generation") else [])])
 
 
-class _Samples:
-    """A task's samples to look at, each prompt once however many models were asked it."""
+class _Shared:
+    """What a task's cells have in common, each once however many models: prompts to look at, labels with support."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, templates: list[str], most: int, classes: int) -> None:
+        self.templates, self.most, self.classes = templates, most, classes
         self.rows: list[Any] = []
+        self.words: list[list[Any]] = []
         self._index: dict[tuple[str, str], int] = {}
 
-    def of(self, cell: Cell) -> list[Any]:
-        """The cell's samples: which prompt, the log-probability of each choice or the text said, right or not."""
+    def samples(self, cell: Cell) -> list[Any]:
+        """The cell's samples: which prompt, the choices' log-probabilities or the text said, right or not."""
         kept = cell.tally.kept[: self.most] if cell.tally and cell.tally.templates != ("row",) else ()
-        return [[self._place(s), [round(x, 2) for x in s.logprobs] or s.prediction, int(s.correct)] for s in kept]
+        return [[self._place(s), _logprobs(s) if s.logprobs else s.prediction, int(s.correct)] for s in kept]
 
     def _place(self, sample: Sample) -> int:
         key = (sample.prompt_sha256, "\x1f".join(sample.choices))
@@ -154,28 +157,38 @@ class _Samples:
             self.rows.append(row)
         return self._index[key]
 
+    def matrix(self, found: Confusion) -> dict[str, Any]:
+        """The whole matrix where it is small; else what each class's report needs, and the commonest confusions."""
+        counts, size = found.counts.tolist(), range(len(found.labels))
+        words = [list(found.labels), [sum(row) for row in counts]]
+        if words not in self.words:
+            self.words.append(words)
+        about: dict[str, Any] = {"l": self.words.index(words), "t": len(found.templates)}
+        if len(found.templates) == 1:
+            about["of"] = found.templates[0]
+        if len(size) <= self.classes:
+            return about | {"n": counts}
+        wrong = sorted((-counts[i][j], i, j) for i in size for j in size if i != j and counts[i][j])
+        top = [[i, j, -n] for n, i, j in wrong[:COMMONEST]]
+        return about | {"hit": [counts[i][i] for i in size], "said": found.counts.sum(axis=0).tolist(), "top": top}
 
-def _cell(cell: Cell, labels: dict[str, str], samples: _Samples) -> dict[str, Any]:
-    found: dict[str, Any] = {"s": _estimate(cell.score), "c": _estimate(cell.centred), "b": int(cell.best)}
+
+def _logprobs(sample: Sample) -> dict[int, float]:
+    """Each choice's log-probability; of many choices only the likeliest and the right one."""
+    order = sorted(range(len(sample.logprobs)), key=lambda i: -sample.logprobs[i])[:LIKELIEST]
+    right = [i for i, choice in enumerate(sample.choices) if choice.strip() == sample.target]
+    return {i: round(sample.logprobs[i], 2) for i in sorted({*order, *right})}
+
+
+def _cell(cell: Cell, labels: dict[str, str], shared: _Shared) -> dict[str, Any]:
+    found: dict[str, Any] = {"s": _estimate(cell.score)}
+    if cell.best:
+        found["b"] = 1
     if cell.tally is None:
         return found
-    found |= {"n": cell.score.n, "g": cell.score.groups, "t": {k: _points(v) for k, v in cell.templates.items()}}
+    each = [_points(cell.templates[t]) if t in cell.templates else None for t in shared.templates]
+    found |= {"n": cell.score.n, "g": cell.score.groups, "t": each, "x": shared.samples(cell)}
     found |= {"f": None if cell.f1_macro is None else _points(cell.f1_macro)}
-    found |= {"e": None if cell.ece is None else _points(cell.ece), "x": samples.of(cell)}
+    found |= {"e": None if cell.ece is None else _points(cell.ece)}
     matrix = by_label(cell.tally, labels)
-    if matrix is not None:
-        found["m"] = _matrix(matrix.labels, matrix.counts.tolist(), matrix.templates)
-    return found
-
-
-def _matrix(labels: Sequence[str], counts: list[list[int]], templates: Sequence[str]) -> dict[str, Any]:
-    """The whole matrix where it is small; else what each class's report needs, and the commonest confusions."""
-    found: dict[str, Any] = {"l": list(labels), "t": len(templates), "of": templates[0] if len(templates) == 1 else ""}
-    if len(labels) <= MOST_CLASSES:
-        return found | {"n": counts}
-    size = range(len(labels))
-    wrong = sorted(((counts[i][j], i, j) for i in size for j in size if i != j and counts[i][j]), reverse=True)
-    return found | {
-        "hit": [counts[i][i] for i in size], "true": [sum(row) for row in counts],
-        "said": [sum(row[j] for row in counts) for j in size], "top": [[i, j, n] for n, i, j in wrong[:COMMONEST]],
-    }
+    return found if matrix is None else found | {"m": shared.matrix(matrix)}
