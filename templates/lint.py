@@ -21,9 +21,15 @@ def pack_folders(targets: Sequence[str]) -> list[Path]:
 
     Without any, all shipped packs. Raises UserError where a target holds none.
     """
+    found = [folder for target in targets for folder in _folders(target)]
     if not targets:
-        return [PACKS / name for name in pack_names()]
-    return [folder for target in targets for folder in _folders(target)]
+        found = [PACKS / name for name in pack_names()]
+    return list(dict.fromkeys(_near(folder) for folder in found))
+
+
+def _near(folder: Path) -> Path:
+    """`folder` as seen from where the command was given, where it is below."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _folders(target: str) -> list[Path]:

@@ -26,7 +26,8 @@ SEED = 0
 VARIANTS = 4  # row ids under which each example is rendered
 MANY = 1_000    # rows that show by which engine a template is rendered
 LEAST_ROWS = 3  # fewer say nothing about what never changes
-ALIKE = 0.85  # share of three-letter pieces that two templates may have in common
+ALIKE = 0.7  # share of their words' pieces that two templates may have in common
+PIECE = {"zh": 2, "en": 3}  # letters in a piece
 SENTINEL = "哨兵qzx"
 COPIES = {"extractive_qa", "extraction", "coreference", "cloze", "correction", "code", "dialogue"}
 UNFINISHED = re.compile(r"\{\{|\}\}|\{%|%\}|TODO|FIXME|X{3,}|x{3,}|待补充|此处填写|\bundefined\b")
@@ -68,7 +69,7 @@ def check_renderings(pack: Pack) -> Iterator[Finding]:
     if not pack.examples:
         return
     places = Places(pack)
-    views = [_view(pack, template) for template in pack.settings.templates]
+    views = [view_template(pack, template) for template in pack.settings.templates]
     for view in views:
         yield from _refused(pack, view, places)
         if not view.shown:
@@ -79,7 +80,8 @@ def check_renderings(pack: Pack) -> Iterator[Finding]:
     yield from _alike(views, places)
 
 
-def _view(pack: Pack, template: TemplateSettings) -> View:
+def view_template(pack: Pack, template: TemplateSettings) -> View:
+    """`template` with the pack's examples rendered."""
     ids = [f"example-{i}" for i in range(len(pack.examples))]
     compiled = compile_template(pack, template.name)
     rendered, spans = render_spans(compiled, pack.examples, ids, SEED)
@@ -232,7 +234,7 @@ def _alike(views: Sequence[View], places: Places) -> Iterator[Finding]:
 
 
 def likeness(one: View, other: View) -> float:
-    """Share of three-letter pieces that two templates' own words have in common; 1.0 where both have none."""
+    """Share of the pieces, of two or three letters, that two templates' own words have in common; 1.0 without any."""
     pieces = [_pieces(view) for view in (one, other)]
     either = pieces[0] | pieces[1]
     return len(pieces[0] & pieces[1]) / len(either) if either else 1.0
@@ -241,4 +243,5 @@ def likeness(one: View, other: View) -> float:
 def _pieces(view: View) -> set[str]:
     words = " ".join(template_words(view.spans[i]) for i in view.shown[:1])
     plain = "".join(re.findall(r"[^\W_]+|\ufffc", words)).lower()
-    return {plain[i : i + 3] for i in range(max(1, len(plain) - 2))} if plain.strip("\ufffc") else set()
+    size = PIECE[view.compiled.pack.settings.language]
+    return {plain[i : i + size] for i in range(max(1, len(plain) - size + 1))} if plain.strip("\ufffc") else set()
