@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.seeds import pick, uniform
-from zhiling.store import write_json, write_jsonl, write_manifest
+from zhiling.store import digest, write_json, write_jsonl, write_manifest
 
 Rows = list[dict[str, str]]
 WORDS = {"question": ("负面", "正面"), "either_or": ("不满意", "满意"), "cloze": ("差", "好")}
@@ -56,9 +56,11 @@ class Made:
             "group_id": f"g{i // 2:04}", "language": "zh", "task": "classification",
         }
         answers = [[score, j == said] for j, score in enumerate(scores)]
+        by_length = [score / len(word) for score, word in zip(scores, words, strict=True)]
         return {
             "doc": doc, "doc_id": i, "target": target, "filter": "none", "resps": answers, "filtered_resps": answers,
-            "metrics": ["acc", "acc_norm"], "acc": float(right), "acc_norm": float(right),
+            "metrics": ["acc", "acc_norm"], "acc": float(right),
+            "acc_norm": float(by_length.index(max(by_length)) == target),
             "prompt_hash": hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest(),
         }
 
@@ -71,11 +73,15 @@ class Made:
         for (template, shots), rows in tasks.items():
             name = f"{self.pack.replace('/', '_')}_{template}" + ("" if template == "row" else f"_{shots}shot")
             write_jsonl(folder / f"samples_{name}_{run}.jsonl", rows)
-            results["results"][name] = {"acc,none": sum(r["acc"] for r in rows) / len(rows)}
+            results["results"][name] = {f"{m},none": sum(r[m] for r in rows) / len(rows) for m in ("acc", "acc_norm")}
             metadata = {"pack": self.pack, "template": template, "shots": shots, **told}
-            results["configs"][name] = {"task": name, "metadata": metadata | {"held_out_template": template == "cloze"}}
+            config = {"task": name, "metadata": metadata | {"held_out_template": template == "cloze"}}
+            results["configs"][name] = config
             results["n-samples"][name] = {"original": len(rows), "effective": len(rows)}
-            listed[name] = metadata | {"documents": len(rows)}
+            listed[name] = metadata | {
+                "documents": len(rows), "task_digest": digest(config),
+                "documents_digest": digest([row["doc"] for row in rows]),
+            }
         write_json(folder / f"results_{run}.json", results)
         write_manifest(folder, "results", {
             "model": {"name": model, "digest": self.digest, **about}, "tasks": listed, "seed": 42,

@@ -47,3 +47,25 @@ def build(
         return
     show(rows)
     print(out / "index.html")
+
+
+@leaderboard_app.command("verify")
+def verify(
+    results: Results,
+    release: Annotated[Path | None, typer.Option("--release", "-r", help="Hold the prompts against its own.")] = None,
+) -> None:
+    """Compute every score again from the samples, check prompts against digests; refuse what does not agree."""
+    from zhiling.errors import UserError
+    from zhiling.eval_tasks.board_read import runs_below
+    from zhiling.eval_tasks.board_verify import verify as find_faults
+
+    refused = 0
+    for folder in runs_below(results):
+        faults = find_faults(folder, release)
+        refused += bool(faults)
+        for line in faults:
+            print(f"{folder}: {line}")
+        if not faults:
+            print(f"{folder}: every score agrees with its samples")
+    if refused:
+        raise UserError("results", f"{refused} refused for the reasons above", "give them as `zhiling eval` wrote them")

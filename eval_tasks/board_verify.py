@@ -1,0 +1,169 @@
+"""Whether a results folder can be believed: every score again from its samples, every prompt against its digest.
+
+In: a results folder, and the release it was measured on where that is at hand. Out: what does not agree, one line
+each; nothing where all of it does. What this cannot see: log-probabilities that no model gave. For that the command
+in the board is there to be run again.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import UserError, one_line
+from zhiling.eval_tasks.metrics import classification
+from zhiling.eval_tasks.results import KIND, Run, prompt_digest, read_run, read_sample
+from zhiling.eval_tasks.task import ENDS, Task
+from zhiling.store import MANIFEST, differences, digest
+
+CLOSE = 1e-6
+# what a task's digest is of: see Task.config
+ASKED = (
+    "task", "test_split", "doc_to_text", "target_delimiter", "output_type", "doc_to_choice", "doc_to_target",
+    "metric_list", "num_fewshot", "metadata", "generation_kwargs",
+)
+Rows = Sequence[Mapping[str, Any]]
+
+
+def verify(folder: Path, release: Path | None = None) -> list[str]:
+    """What does not agree in a results folder, at most one line for each task and kind of fault."""
+    if not (folder / MANIFEST).is_file():
+        return [f"no {MANIFEST}: which model and tasks it was cannot be told"]
+    try:
+        return list(_faults(folder, read_run(folder), release))
+    except UserError as error:
+        return [str(error)]
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        return [f"not what `zhiling eval` writes ({type(error).__name__}: {one_line(str(error))})"]
+
+
+def _faults(folder: Path, run: Run, release: Path | None) -> Iterator[str]:
+    listed = run.manifest.get("tasks")
+    if not isinstance(listed, dict) or not isinstance(run.manifest.get("model"), dict):
+        yield f"{MANIFEST} names no model or no tasks"
+        return
+    yield from differences(folder, KIND)
+    rows = _rows(folder, run)
+    released = _released(release) if release else {}
+    for name in sorted(set(rows) | set(run.results["results"]) | set(listed)):
+        if not (name in rows and name in run.results["results"] and name in listed):
+            yield f"{one_line(name)}: not in all of samples, results and {MANIFEST}"
+            continue
+        yield from _task(name, rows[name], run, listed[name])
+        if release and listed[name].get("template") != "row":
+            yield from _against(name, listed[name], released.get(name), release)
+    yield from _groups(run.results)
+
+
+def _rows(folder: Path, run: Run) -> dict[str, list[Any]]:
+    """The samples as they stand in the files, by task, in the order of their documents."""
+    found: dict[str, list[Any]] = {}
+    for path in sorted(folder.glob("samples_*.jsonl")):
+        name = path.stem.removeprefix("samples_")
+        name = name if name in run.results["results"] else name.rpartition("_")[0]
+        with path.open(encoding="utf-8") as lines:
+            found[name] = sorted(map(json.loads, lines), key=lambda row: int(row["doc_id"]))
+    return found
+
+
+def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterator[str]:
+    config = run.results.get("configs", {}).get(name, {})
+    if digest({key: config[key] for key in ASKED if key in config}) != listed.get("task_digest"):
+        yield f"{name}: its configuration is not the one that the task digest was made of"
+    if digest([row["doc"] for row in rows]) != listed.get("documents_digest"):
+        yield f"{name}: its documents are not the ones that the documents digest was made of"
+    for row in rows:
+        wrong = _row(row)
+        if wrong:
+            yield f"{name}, document {row['doc_id']}: {wrong}"
+            break
+    yield from _scores(name, rows, run.results["results"][name])
+
+
+def _row(row: Mapping[str, Any]) -> str | None:
+    """The first thing that is wrong with a sample."""
+    doc = row["doc"]
+    if prompt_digest(doc["prompt"]) != row["prompt_hash"]:
+        return "its prompt is not the one that was hashed"
+    if doc.get("choices") and (row["target"] != doc["answer"] or doc["choices"][doc["answer"]] != doc["completion"]):
+        return "its target is not its document's answer"
+    if not doc.get("choices") and str(row["target"]) != doc["completion"]:
+        return "its target is not its document's completion"
+    for metric in row["metrics"]:
+        again = AGAIN.get(metric)
+        if again and abs(again(row) - float(row[metric])) > CLOSE:
+            return f"{metric} is {row[metric]}, from what the model said it is {again(row)}"
+    return None
+
+
+def _best(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def _acc(row: Mapping[str, Any]) -> float:
+    return float(_best([float(pair[0]) for pair in row["filtered_resps"]]) == row["target"])
+
+
+def _acc_norm(row: Mapping[str, Any]) -> float:
+    lengths = [max(1, len(choice)) for choice in row["doc"]["choices"]]
+    scores = [float(pair[0]) / n for pair, n in zip(row["filtered_resps"], lengths, strict=False)]
+    return float(_best(scores) == row["target"])
+
+
+def _exact_match(row: Mapping[str, Any]) -> float:
+    said = row["filtered_resps"][0]
+    text = str(said[0] if isinstance(said, list) else said)
+    return float(re.sub(ENDS, "", text) == re.sub(ENDS, "", str(row["target"])))
+
+
+AGAIN: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "acc": _acc, "acc_norm": _acc_norm, "exact_match": _exact_match
+}
+
+
+def _scores(name: str, rows: Rows, told: Mapping[str, Any]) -> Iterator[str]:
+    """Every mean and its error in the results, against the samples."""
+    for metric in rows[0]["metrics"]:
+        values = [float(row[metric]) for row in rows]
+        mean = sum(values) / len(values)
+        yield from _differs(f"{name}: {metric}", told.get(f"{metric},none"), mean)
+        stderr = told.get(f"{metric}_stderr,none")
+        if isinstance(stderr, int | float) and len(values) > 1:
+            variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
+            yield from _differs(f"{name}: {metric}_stderr", stderr, (variance / len(values)) ** 0.5)
+    for metric, value in classification([read_sample(name, row) for row in rows]).items():
+        if f"{metric},none" in told:
+            yield from _differs(f"{name}: {metric}", told[f"{metric},none"], value)
+
+
+def _groups(results: Mapping[str, Any]) -> Iterator[str]:
+    """The groups' means, against the tasks' scores."""
+    for group, members in results.get("group_subtasks", {}).items():
+        told = results.get("groups", {}).get(group, {})
+        for metric in (m for m in told if "," in m and "_stderr" not in m):
+            values = [results["results"][name][metric] for name in members]
+            yield from _differs(f"group {group}: {metric}", told[metric], sum(values) / len(values))
+
+
+def _differs(what: str, told: Any, again: float) -> Iterator[str]:
+    if not isinstance(told, int | float) or abs(told - again) > CLOSE:
+        yield f"{what} is given as {one_line(str(told))}, from the samples it is {again:.6f}"
+
+
+def _released(release: Path) -> dict[str, Task]:
+    from zhiling.eval_tasks.release_tasks import release_tasks
+
+    return {task.name: task for task in release_tasks(release)}
+
+
+def _against(name: str, listed: Mapping[str, Any], task: Task | None, release: Path) -> Iterator[str]:
+    from zhiling.eval_tasks.task import documents_digest, task_digest
+
+    if task is None:
+        yield f"{name}: {release} has no such task"
+        return
+    if task_digest(task) != listed.get("task_digest"):
+        yield f"{name}: asked otherwise than {release} asks it (its task digest)"
+    if documents_digest(task.documents(int(listed.get("documents", 0)))) != listed.get("documents_digest"):
+        yield f"{name}: its prompts are not those of {release} (its documents digest)"
