@@ -210,6 +210,8 @@ def advice(error: BaseException) -> str:
         return "check the name; a private repository also needs a token that may see it"
     if "proxy" in text:
         return "check HF_ENDPOINT and the proxy or sign-in page of this network"
+    if "/xet-" in text:
+        return "this endpoint does not speak Xet: set HF_HUB_DISABLE_XET=1 and run the same command again"
     if "OFFLINE" in text:
         return "unset it"
     return "run the same command again: it goes on where it was"

@@ -14,12 +14,12 @@ TOKEN = "hf_PlantedTokenThatNobodyMaySee"
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub where `me`, member of `org`, holds TOKEN; the client is told by HF_ENDPOINT and HF_TOKEN, as by people."""
-    import huggingface_hub
+    from huggingface_hub import constants
     from huggingface_hub.utils import http_backoff
 
     from zhiling.builders import publish_client
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)  # the server speaks LFS
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # the server speaks LFS
     monkeypatch.setitem(http_backoff.__kwdefaults__, "base_wait_time", 0.0)
     monkeypatch.setattr(publish_client, "PATIENCE", publish_client.Patience(3, 0.0, 0.1, 2.0))
     with Hub(tmp_path / "hub") as server:

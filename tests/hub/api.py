@@ -68,6 +68,7 @@ class State:
         self.log: list[tuple[str, int]] = []   # operation and bytes received
         self.skew = 0.0                        # seconds that the server's clock is ahead
         self.before: dict[str, Callable[[], object]] = {}  # done once, when a request of this name comes
+        self.after: dict[str, Callable[[], object]] = {}   # done once, when it is done and not yet answered
         self.quota: int | None = None          # bytes of large files that still fit
 
     def calls(self, operation: str) -> int:

@@ -95,6 +95,7 @@ class History:
     def __init__(self, root: Path) -> None:
         self.root, self.lock = root, threading.RLock()
         self.repos: dict[tuple[str, str], Repo] = {}
+        self.moves: list[tuple[str, str]] = []  # every ref that was ever set, and to which commit
         self.collections: dict[str, dict[str, Any]] = {}
         self.now = "2026-01-01T00:00:00.000Z"
         (root / "blobs").mkdir(parents=True)
@@ -149,7 +150,9 @@ class History:
     def changing(self, repo: Repo) -> Iterator[None]:
         """Change a repository's refs or pull requests: on disk by one rename."""
         with self.lock:
+            before = dict(repo.refs)
             yield
+            self.moves += sorted(repo.refs.items() - before.items())
             part = repo.folder / "state.part"
             part.write_text(json.dumps({"private": repo.private, "refs": repo.refs, "pulls": repo.pulls}, indent=1))
             part.rename(repo.folder / "state.json")

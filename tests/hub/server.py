@@ -115,15 +115,18 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             except RefusedError as refused:
                 self.rfile.read(length)
                 return self.send(Answer(refused.error.encode(), 404))
-            hub.before.pop(operation, lambda: None)()
-            fault = hub.faults.strike(operation)
+            reader = "X-Reader" in self.headers  # looks on: meets no fault, leaves no trace
+            if not reader:
+                hub.before.pop(operation, lambda: None)()
+            fault = None if reader else hub.faults.strike(operation)
             if fault and fault.kind == "cut_head":
                 return self.cut()
             if fault and fault.kind == "cut_body":
                 self.rfile.read(min(length, fault.byte))
                 return self.cut()
             body = self.read_body(length)
-            hub.log.append((operation, len(body)))
+            if not reader:
+                hub.log.append((operation, len(body)))
             query = {k: v[-1] for k, v in parse_qs(url.query).items()}
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             headers = {k.lower(): v for k, v in self.headers.items()}
@@ -135,7 +138,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def respond(self, operation: str, request: Request, groups: dict[str, str], fault: Fault | None) -> None:
             if fault is None:
-                return self.send(hub.answer(operation, request, groups))
+                answer = hub.answer(operation, request, groups)
+                if "x-reader" not in request.headers:
+                    hub.after.pop(operation, lambda: None)()
+                return self.send(answer)
             if fault.kind == "status":
                 return self.send(as_json({"error": fault.error}, fault.status, **fault.headers))
             if fault.kind == "html":

@@ -27,6 +27,10 @@ def verify(
     """Hash every file of a release again and compare with its manifest."""
     from zhiling.builders.release import verify as find_differences
 
+    if str(release).startswith("hub:"):
+        from zhiling.builders.published import verify_published
+
+        find_differences = lambda place: verify_published(str(place))  # noqa: E731
     _none_differ(release, find_differences(release), "get or build the release anew")
     print(f"{release}: every file agrees with the manifest")
     if again:
