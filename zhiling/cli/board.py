@@ -26,6 +26,7 @@ leaderboard_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
+    app.command("compare")(compare)
     app.add_typer(leaderboard_app, name="leaderboard")
 
 
@@ -69,3 +70,21 @@ def verify(
             print(f"{folder}: every score agrees with its samples")
     if refused:
         raise UserError("results", f"{refused} refused for the reasons above", "give them as `zhiling eval` wrote them")
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="Results folder of the one model.")],
+    b: Annotated[Path, typer.Argument(help="Results folder of the other.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what changed between two results, where, and whether it is real."""
+    import json
+
+    from zhiling.eval_tasks.compare import compare as compare_results
+    from zhiling.eval_tasks.compare import show
+
+    found = compare_results(a, b)
+    if as_json:
+        print(json.dumps(found.as_json(), ensure_ascii=False, indent=2, allow_nan=False))
+    else:
+        show(found)
