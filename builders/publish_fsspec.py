@@ -19,6 +19,7 @@ from zhiling.errors import UserError, one_line
 from zhiling.store import MANIFEST
 
 CLAIM = ".claim.json"
+BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "cos", "obs"}
 CHUNK = 8 * 2**20
 
 
@@ -97,7 +98,10 @@ def _missing(store: Any, root: str, artifact: Artifact) -> list[str]:
     """The artifact's files that are not there, byte for byte; all of them are read back."""
     def same(name: str, file: File) -> bool:
         path = f"{root}/{name}"
-        return bool(store.exists(path)) and store.size(path) == file.bytes and digest_there(store, path) == file.sha256
+        try:
+            return bool(store.info(path)["size"] == file.bytes) and digest_there(store, path) == file.sha256
+        except FileNotFoundError:
+            return False
 
     return [name for name, file in sorted(artifact.files.items()) if not same(name, file)]
 
@@ -112,7 +116,7 @@ def _refuse_other(store: Any, root: str, artifact: Artifact, shown: str) -> None
 def _claim(store: Any, root: str, artifact: Artifact, shown: str) -> None:
     """Take the version for these bytes. Raises UserError where another push holds it for other bytes."""
     path, mine = f"{root}/{CLAIM}", json.dumps({"manifest_sha256": artifact.digest}).encode()
-    store.makedirs(root, exist_ok=True)
+    _make_folder(store, root)
     try:
         store.pipe_file(path, mine, mode="create")
         return
@@ -128,6 +132,13 @@ def _claim(store: Any, root: str, artifact: Artifact, shown: str) -> None:
         raise UserError(shown, saw, f"raise `version`, or remove {CLAIM} there if that push is dead")
 
 
+def _make_folder(store: Any, path: str) -> None:
+    """Make a folder where the store has folders. Where it has buckets, making a folder would make a mistyped bucket."""
+    protocols = {store.protocol} if isinstance(store.protocol, str) else set(store.protocol)
+    if not protocols & BUCKETS:
+        store.makedirs(path, exist_ok=True)
+
+
 def _send(store: Any, root: str, name: str, file: File) -> None:
-    store.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+    _make_folder(store, f"{root}/{name}".rpartition("/")[0])
     store.put_file(str(file.path), f"{root}/{name}")
