@@ -5,7 +5,7 @@ values of another type, text that is not JSON.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, permutations
@@ -18,6 +18,7 @@ from zhiling.seeds import draw, draws
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.examples import SHAPES, fits
 from zhiling.templates.pack import Pack
+from zhiling.templates.unread import measure
 
 MOST_LISTED = 5   # choices whose orders are listed beforehand
 MOST_TOLD = 20    # choices of which a 64-bit number tells every order
@@ -32,6 +33,7 @@ class Rows:
     columns: Mapping[str, Sequence[Any]]
     draws: Sequence[int]   # empty where the template draws nothing
     orders: Sequence[int]  # likewise, for shuffled choices: each tells an order
+    own: Sequence[int]     # characters and items in each row
 
     def some(self, places: Sequence[int], names: Collection[str] | None = None) -> "Rows":
         """The rows at `places`, with the columns of these names or with all."""
@@ -39,7 +41,7 @@ class Rows:
             return [column[i] for i in places] if column else []
 
         columns = {name: take(self.columns[name]) for name in self.columns if names is None or name in names}
-        return Rows(take(self.ids), columns, take(self.draws), take(self.orders))
+        return Rows(take(self.ids), columns, take(self.draws), take(self.orders), take(self.own))
 
 
 def order(count: int, number: int) -> Sequence[int]:
@@ -77,7 +79,13 @@ def make_rows(
             found[name] = column
     drawn = draws(seed, f"draw:{compiled.purpose}", ids) if compiled.draws else []
     orders = draws(seed, f"choices:{compiled.purpose}", ids) if compiled.template.shuffle_choices else []
-    return Rows(ids, found, [number >> 33 for number in drawn], orders), refusals
+    return Rows(ids, found, [number >> 33 for number in drawn], orders, _own(found.values(), len(ids))), refusals
+
+
+def _own(columns: Iterable[Sequence[Any]], count: int) -> Sequence[int]:
+    """Characters and items in each row."""
+    sizes = [map(len if set(map(type, column)) <= {str} else measure, column) for column in columns]
+    return list(map(sum, zip(*sizes, strict=True))) if sizes else [0] * count
 
 
 def _all_fit(pack: Pack, name: str, kind: ColumnType, column: Sequence[Any]) -> bool:

@@ -5,7 +5,7 @@ second. A row says as much as it is long, a few times over; thus many rows at on
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from jinja2.runtime import LoopContext
@@ -19,23 +19,24 @@ STEPS = 500_000       # for one row
 PER_ITEM = 4          # steps for an item of a list
 SAID_BY_ANY = 20_000  # characters that any row may say
 SAID_PER_OWN = 20     # and for each of its own so many more, up to MAX_CHARACTERS
-MOST_PUT_OFF = 100    # calls for one row; with more it is better rendered on its own
+MOST_PUT_OFF = 40     # calls for one row; with more it is better rendered on its own
 
 
 class Budget(threading.local):
     """What is left for the row that is being rendered."""
 
-    steps = 0
-    allowed = 0     # characters that the row may say
-    characters = 0  # those that are left
-    unread = False  # whether the row's texts are unread
-    touched = 0     # how often an unread value should have been paid for
-    put_off: Sequence[Unread] = ()  # what is to be done once they are read
+    def __init__(self) -> None:
+        self.start()
 
     def start(self, own: int = 0, unread: bool = False) -> None:
         """A new row, that has so many characters of its own."""
-        self.allowed = self.characters = min(MAX_CHARACTERS, SAID_BY_ANY + SAID_PER_OWN * own)
-        self.steps, self.unread, self.touched, self.put_off = STEPS, unread, 0, []
+        self.steps = STEPS
+        self.allowed = self.characters = min(MAX_CHARACTERS, SAID_BY_ANY + SAID_PER_OWN * own)  # that it may say
+        self.unread = unread  # whether the row's texts are
+        self.touched = 0      # how often an unread value should have been paid for
+        self.walks = 0        # and to be walked through
+        self.put_off: Sequence[Unread] = ()  # what is to be done once they are read
+        self.sizes: dict[int, tuple[Any, int, int]] = {}  # each list seen, its size, and steps to look through it
 
     def pay(self, steps: int) -> None:
         """Take `steps`. Raises Excess where they are not left."""
@@ -69,25 +70,48 @@ def size(value: Any) -> int:
     if kind is int:
         return int(value.bit_length()) // 3
     if isinstance(value, list | tuple | dict):
-        BUDGET.pay(PER_ITEM * len(value))
-        inside = [*value, *value.values()] if isinstance(value, dict) else value
-        return len(value) + sum(map(size, inside))
+        return _size_inside(value)
     BUDGET.touched += isinstance(value, Unread)
     return len(value) if kind is range else 1
 
 
+def _size_inside(value: Collection[Any]) -> int:
+    """The size of a list or mapping; it is worked out once, and paid for each time."""
+    found = BUDGET.sizes.get(id(value))
+    if found is None:
+        before = BUDGET.steps
+        BUDGET.pay(PER_ITEM * len(value))
+        inside = [*value, *value.values()] if isinstance(value, dict) else value
+        total = len(value)
+        for item in inside:
+            total += len(item) if type(item) is str else size(item)
+        if not BUDGET.unread:
+            BUDGET.sizes[id(value)] = value, total, before - BUDGET.steps
+        return total
+    BUDGET.pay(found[2])
+    return found[1]
+
+
 def handled(values: Iterable[Any]) -> None:
     """Pay for handling `values`; a few characters are paid for with the loop that they stand in."""
-    found = sum(map(size, values))
+    found = 0
+    for value in values:
+        found += len(value) if type(value) is str else size(value)
     if found > PER_STEP:
         BUDGET.pay(found // PER_STEP)
 
 
 def paid(value: Any) -> Any:
     """`value`, paid for. Raises Excess where it is too large."""
-    if hasattr(value, "__next__") and not isinstance(value, LoopContext):
+    kind = type(value)
+    if kind is str:
+        found = len(value)
+    elif kind is bool or value is None:
+        return value
+    elif hasattr(kind, "__next__") and kind is not LoopContext:
         return walked(value, PER_ITEM)
-    found = size(value)
+    else:
+        found = size(value)
     if found > PER_STEP:
         fits(found)
         BUDGET.pay(found // PER_STEP)

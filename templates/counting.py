@@ -1,8 +1,7 @@
 """Rewrites a syntax tree so that loops, comparisons, displays, slices and `~` are paid for as they run.
 
 What Jinja2 turns straight into Python becomes a call of a filter that no template can name: `each!` for what
-a loop walks over, `paid!` for a value that is put together or compared, `plain!` for one that is printed into another
-value, `cut!` for a slice, `glue!` for `~`.
+a loop walks over, `paid!` for a value that is put together or compared, `cut!` for a slice, `glue!` for `~`.
 Filters, methods and arithmetic need no rewriting: the environment of `sandbox.py` is asked for each of them
 anyway.
 """
@@ -39,14 +38,7 @@ def _counted(node: nodes.Node) -> nodes.Node:
         case nodes.Getitem(arg=nodes.Slice(start=start, stop=stop, step=step)):
             ends = [nodes.Const(None) if end is None else _counted(end) for end in (start, stop, step)]
             return _call("cut!", node.node, *ends)
-        case nodes.AssignBlock() | nodes.FilterBlock():  # becomes one text: nothing unread may be in it
-            for output in node.find_all(nodes.Output):
-                output.nodes = [_printed(inner) for inner in output.nodes]
     return node
-
-
-def _printed(node: nodes.Expr) -> nodes.Expr:
-    return node if isinstance(node, nodes.TemplateData) else _call("plain!", node)
 
 
 def _call(name: str, value: Any, *args: nodes.Node) -> nodes.Filter:

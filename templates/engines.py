@@ -16,7 +16,6 @@ from zhiling.templates.compiled import Compiled
 from zhiling.templates.filters import MAX_CHARACTERS
 from zhiling.templates.mini import OWN_FOR_MINIJINJA, Render, minijinja_for
 from zhiling.templates.sandbox import ERRORS
-from zhiling.templates.unread import measure
 
 Texts = Mapping[str, str]
 
@@ -37,12 +36,11 @@ def render_row(compiled: Compiled, rows: Rows, i: int, only_sandbox: bool = Fals
     """The i-th row's texts; None where the template does not want the row. Raises Refused."""
     fast = None if only_sandbox else _fast(compiled)
     try:
-        own = measure([rows.columns[name][i] for name in compiled.columns])
-        BUDGET.start(own)
+        BUDGET.start(rows.own[i])
         values, words = _values(compiled, rows, i)
         if values is None:
             return None
-        texts = _by_minijinja(fast, values) if fast and own <= OWN_FOR_MINIJINJA else None
+        texts = _by_minijinja(fast, values) if fast and rows.own[i] <= OWN_FOR_MINIJINJA else None
         return Said(texts or _by_sandbox(compiled, values), words)
     except ERRORS as error:
         raise Refused(f"does not render: {one_line(str(error))}") from None

@@ -115,6 +115,10 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     **{name: cast(Any, unwrap)(plain.FILTERS[name]) for name in _JINJAS},
     "format": format_, "join": join, "json": to_json, "letter": letter, "replace": replace, "round": round_,
 }
+MODEST = frozenset({  # without arguments these make no more than a few times as much as they are given
+    "abs", "capitalize", "float", "int", "json", "letter", "lower", "string", "title", "trim", "upper",
+})
+FREE = frozenset({"count", "d", "default", "first", "last", "length"})  # these take no time
 STRUCTURAL = frozenset({  # these hand the items of a list on without looking at them
     "count", "d", "default", "first", "items", "last", "length", "list", "reverse",
     "map", "reject", "rejectattr", "select", "selectattr",
@@ -128,6 +132,10 @@ TESTS: Mapping[str, Callable[..., Any]] = {
     for name, test in PLAIN_TESTS.items()
     if name not in ("callable", "escaped", "filter", "sameas", "test")
 }
+OF_KIND = frozenset({  # tests that look at no more than what kind of value they are given
+    "boolean", "defined", "even", "false", "float", "integer", "iterable", "mapping", "none", "number", "odd",
+    "sequence", "string", "true", "undefined",
+})
 METHODS: Mapping[type, Mapping[str, Callable[..., Any]]] = {
     str: {
         **_methods(

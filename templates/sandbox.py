@@ -6,9 +6,9 @@ more, or make a larger value than a row may be, is refused.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jinja2
 from jinja2 import nodes, pass_context
@@ -17,11 +17,14 @@ from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from zhiling.templates.budget import BUDGET, PER_ITEM, handled, paid, size, walked
-from zhiling.templates.counting import counted
+from zhiling.templates.counting import PER_STEP, counted
 from zhiling.templates.filters import (
     FILTERS,
+    FREE,
     ITERATING,
     METHODS,
+    MODEST,
+    OF_KIND,
     STRUCTURAL,
     TESTS,
     WALKING,
@@ -52,7 +55,7 @@ class _Method(NamedTuple):
 
 def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`function` of its arguments, paid for; put off where they are unread."""
-    handled((*args, *kwargs.values()))
+    handled((*args, *kwargs.values()) if kwargs else args)
     if BUDGET.unread and (holds_unread(args) or holds_unread(kwargs)):
         return BUDGET.put(Unread((), function, args, kwargs))
     return paid(function(*args, **kwargs))
@@ -84,6 +87,10 @@ def _calculate(symbol: str, left: Any, right: Any) -> Any:
     return _OPERATORS[symbol](left, right)
 
 
+_DICT = frozenset(dir(dict))
+_METHODS = frozenset(name for methods in METHODS.values() for name in methods)
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """The environment that packs are rendered in."""
 
@@ -91,26 +98,35 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(undefined=jinja2.StrictUndefined, optimized=False, finalize=_printed)
-        self.tests = {name: _test(test) for name, test in TESTS.items()}
+        self.tests = {name: _test(name, test) for name, test in TESTS.items()}
         self.filters = {name: _filter(self, name, function) for name, function in FILTERS.items()}
-        self.filters |= {"each!": _looped, "paid!": pass_context(lambda context, value: paid(value))}
-        self.filters |= {"glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut), "plain!": _plain}
+        self.filters |= {"each!": _looped, "paid!": paid}
+        self.filters |= {"glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut)}
+        self.concat = _concatenated
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An item of a mapping, or one of the methods that templates may use."""
-        if isinstance(obj, Unread) or attribute in METHODS.get(type(obj), ()):
-            return _Method(obj, attribute)
-        if isinstance(obj, LoopContext) and attribute in LOOP_NAMES:
+        kind = type(obj)
+        if kind is dict and attribute not in _DICT:
+            return obj[attribute] if attribute in obj else get_item(obj, attribute)
+        if kind is LoopContext and attribute in LOOP_NAMES:
             return getattr(obj, attribute)
-        if hasattr(type(obj), attribute) and not isinstance(obj, Undefined):
-            raise SecurityError(f"'{attribute}' of a {type(obj).__name__} is not for templates")
+        if attribute in METHODS.get(kind, ()) or (attribute in _METHODS and isinstance(obj, Unread)):
+            return _Method(obj, attribute)
+        if isinstance(obj, Unread):
+            return BUDGET.put(Unread((), self.getattr, (obj, attribute)))
+        if hasattr(kind, attribute) and not isinstance(obj, Undefined):
+            raise SecurityError(f"'{attribute}' of a {kind.__name__} is not for templates")
         return get_item(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """An item of a list, text or mapping."""
-        if isinstance(obj, Unread):
+        try:
+            return obj[argument]
+        except (TypeError, LookupError):
+            return get_item(obj, argument)
+        except Looked:
             return BUDGET.put(Unread((), get_item, (obj, argument)))
-        return get_item(obj, argument)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - Jinja2's names
         """Call a method or `range`; nothing else can be called."""
@@ -120,7 +136,7 @@ class Environment(ImmutableSandboxedEnvironment):
                 return paid(_call_method(__obj.owner, __obj.name))
             return _apply(_call_method, __obj.owner, __obj.name, *args, **kwargs)
         if __obj is small_range or isinstance(getattr(__obj, "__self__", None), LoopContext):
-            return paid(__obj(*(_plain(__context, value) for value in args), **kwargs))
+            return paid(__obj(*map(_known, args), **kwargs))
         raise SecurityError(f"a {type(__obj).__name__} cannot be called")
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -140,39 +156,46 @@ _CALCULATIONS = {symbol: partial(_calculate, symbol) for symbol in _OPERATORS}
 def _filter(environment: Environment, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A filter that is paid for, and put off where its values are unread."""
     passes = str(getattr(function, "jinja_pass_arg", ""))
-    walks, iterates, structural = name in WALKING, name in ITERATING, name in STRUCTURAL
+    modest, free, walks, iterates = name in MODEST, name in FREE, name in WALKING, name in ITERATING
     in_environment = partial(function, environment) if passes.endswith("environment") else function
 
     @pass_context
     def run(context: Any, value: Any = (), *args: Any, **kwargs: Any) -> Any:
+        if modest and type(value) in (str, int) and (type(value) is int or len(value) <= PER_STEP) and not args:
+            return function(value, **kwargs)  # too little to count
+        if isinstance(value, Unread):
+            if passes.endswith("context"):
+                raise Looked  # it would walk over an unread value
+            BUDGET.walks += walks
+            return _apply(in_environment, value, *args, **kwargs)
+        if free:
+            return in_environment(value, *args, **kwargs)
         if walks and isinstance(value, str):
             BUDGET.pay(PER_ITEM * len(value))
-        if iterates and BUDGET.unread and hasattr(value, "__next__"):
-            value = list(value)
-        if structural and not isinstance(value, Unread):
+        if name in STRUCTURAL:
             bound = partial(function, context) if passes.endswith("context") else in_environment
             return paid(bound(paid(value), *args, **kwargs))
-        if passes.endswith("context"):
-            raise Looked  # it would walk over an unread value
+        if iterates and BUDGET.unread and hasattr(value, "__next__"):
+            value = list(value)
         return _apply(in_environment, value, *args, **kwargs)
 
     return run
 
 
-def _test(function: Callable[..., Any]) -> Callable[..., bool]:
+def _test(name: str, function: Callable[..., Any]) -> Callable[..., bool]:
     """A test that is paid for; it is asked of unread values."""
     def truth(*args: Any) -> bool:
         return bool(function(*args))
 
     def run(*args: Any) -> bool:
-        handled(args)
+        if name not in OF_KIND:
+            handled(args)
         return bool(ask(truth, *args)) if BUDGET.unread and holds_unread(args) else truth(*args)
 
     return run
 
 
-@pass_context
-def _looped(context: Any, values: Any, steps: int) -> Any:
+def _looped(values: Any, steps: int) -> Any:
     """What a loop walks over, all its turns paid for."""
     if isinstance(values, Unread):
         values = list(map(BUDGET.put, items_of(values)))
@@ -182,12 +205,23 @@ def _looped(context: Any, values: Any, steps: int) -> Any:
     return walked(values, steps)
 
 
-@pass_context
-def _plain(context: Any, value: Any) -> Any:
-    """A value that cannot be unread."""
-    if isinstance(value, Unread):
-        raise Looked
-    return paid(value)
+def _known(value: Any) -> Any:
+    """A value that cannot be unread; small numbers are asked."""
+    return ask(_itself, value) if isinstance(value, Unread) else value
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _concatenated(pieces: Iterable[str]) -> str | Unread:
+    """Printed pieces as one text, unread where one of them is."""
+    values = [Unread((), _as_printed, (p.value,)) if isinstance(p, _Slot) else p for p in pieces]
+    return cast(str | Unread, _apply(glue, *values))
+
+
+def _as_printed(value: Any) -> str:
+    return str(_printed(None, value))
 
 
 @pass_context

@@ -17,14 +17,16 @@ from typing import Any
 from zhiling.templates.batch import Rows, order
 from zhiling.templates.budget import BUDGET, PER_ITEM, SAID_BY_ANY, STEPS, choice_words
 from zhiling.templates.compiled import Compiled
-from zhiling.templates.filters import MAX_CHARACTERS, get_item
+from zhiling.templates.counting import PER_STEP
+from zhiling.templates.filters import get_item
 from zhiling.templates.sandbox import ERRORS, Piece
-from zhiling.templates.unread import TRIAL, Draw, Looked, Reading, Unread, columns_of, is_answer, longest
+from zhiling.templates.unread import TRIAL, Draw, Looked, Reading, Unread, columns_of, is_answer, items_in, longest
 
 MOST_SHOWN = 4         # shuffled choices whose order belongs to the shape
 MOST_TRIALS = 4_096    # of one template
 FEWEST_ROWS = 8        # that are worth a trial
-LONGEST_ASKED = 10_000  # characters of what a question is asked of
+LONGEST_OWN = 10_000   # characters of a row; longer ones are rendered on their own
+LONGEST_MADE = 20_000  # characters of what is made of one for a question or a skeleton
 PRINTED = {str, int, float, bool, type(None), list, tuple, dict}  # by what prints; see the sandbox
 Line = tuple[str, Sequence[Unread]]  # a format for `%`, and what stands in it
 Part = tuple[list[int], "Skeleton | None"]  # places of rows, and their skeleton
@@ -41,12 +43,9 @@ class Skeleton:
     steps: int = 0     # what it took of a row's budget
     said: int = 0      # characters in its texts
     touched: int = 0   # how often an unread value is yet to be paid for
+    walks: int = 0     # and to be walked through
+    items: int = 0     # in the lists of a row of its shape
     put_off: Sequence[Unread] = ()  # what is to be made of them, printed or not
-
-    @property
-    def longest(self) -> int:
-        """How long the row's values may be, and what is made of them, lest they take too many steps."""
-        return (STEPS - self.steps) // ((PER_ITEM + 1) * self.touched) if self.touched else MAX_CHARACTERS
 
 
 @dataclass
@@ -64,14 +63,18 @@ def group(compiled: Compiled, rows: Rows) -> list[Part]:
     learnt = compiled.learnt
     while True:
         step, places = lcm(1, *learnt.steps), defaultdict(list)
-        for i, shape in enumerate(_shapes(compiled, rows, step)):
-            places[shape].append(i)
-        found: list[Part] = []
+        found: list[Part] = [([i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None)]
+        for i, (shape, own) in enumerate(zip(_shapes(compiled, rows, step), rows.own, strict=True)):
+            if own <= LONGEST_OWN:
+                places[shape].append(i)
         for shape, members in places.items():
             root = learnt.shapes.get(shape)
             if root is None and len(learnt.shapes) < MOST_TRIALS:
                 root = learnt.shapes[shape] = Node()
-            found += [(members, None)] if root is None else _sorted(compiled, rows, members, root, root)
+            if root is None or learnt.failed > max(FEWEST_ROWS, learnt.trials // 2):
+                found.append((members, None))
+            else:
+                found += _sorted(compiled, rows, members, root, root)
         if lcm(1, *learnt.steps) == step:
             return found
         learnt.shapes.clear()  # the template goes by more remainders than the shapes told apart
@@ -113,9 +116,7 @@ def _answer_alone(question: Unread, row: Rows) -> Any:
 
 def _answered(question: Unread, rows: Rows) -> Sequence[Any]:
     BUDGET.start()
-    reading = Reading(_columns(rows), len(rows.ids), LONGEST_ASKED)
-    for column in rows.columns.values():
-        reading.check(column)
+    reading = Reading(_columns(rows), len(rows.ids), LONGEST_MADE)
     return [answer if is_answer(answer) else None for answer in reading.column(question)]
 
 
@@ -177,12 +178,13 @@ def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
 
 def _try(compiled: Compiled, row: Rows, root: Node) -> None:
     """Try the template on `row`; note its questions from `root` on, and the skeleton behind them, if there is one."""
-    TRIAL.start(_columns(row), LONGEST_ASKED)
+    TRIAL.start(_columns(row), LONGEST_MADE)
     BUDGET.start(unread=True)
     try:
         skeleton = _skeleton(compiled, row)
     except (Looked, *ERRORS):
         skeleton = None
+        compiled.learnt.failed += 1
     BUDGET.start()
     node = root
     for question, answer in TRIAL.end():
@@ -212,7 +214,8 @@ def _skeleton(compiled: Compiled, row: Rows) -> Skeleton:
     texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
     unread = [word for word in words or () if isinstance(word, Unread)]
     said, steps = SAID_BY_ANY - BUDGET.characters, STEPS - BUDGET.steps
-    return Skeleton(False, shown, unread, texts, steps, said, BUDGET.touched, BUDGET.put_off)
+    items = sum(items_in(column[0]) for column in row.columns.values())
+    return Skeleton(False, shown, unread, texts, steps, said, BUDGET.touched, BUDGET.walks, items, BUDGET.put_off)
 
 
 def _ordered(words: Sequence[Any], number: int) -> list[Any]:
@@ -231,15 +234,17 @@ def _line(pieces: Iterable[Piece]) -> Line:
 
 def fill(skeleton: Skeleton, rows: Rows) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
     """The texts and shown choices of rows of one skeleton, as columns; None where each has to be rendered."""
-    reading = Reading(_columns(rows), len(rows.ids), skeleton.longest)
+    reading = Reading(_columns(rows), len(rows.ids), LONGEST_MADE)
     BUDGET.start()
     try:
-        for column in rows.columns.values() if skeleton.touched else ():
-            reading.check(column)
         for value in skeleton.put_off:
             reading.column(value)
         words = None if skeleton.words is None else reading.column(skeleton.words)
         slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
+        characters, items = max([reading.characters, *rows.own]), max(reading.items, skeleton.items)
+        steps = skeleton.touched * (PER_ITEM * items + characters // PER_STEP + 1)
+        if skeleton.steps + steps + skeleton.walks * PER_ITEM * characters > STEPS:
+            return None
         if not set(map(type, chain.from_iterable(chain.from_iterable(slots.values())))) <= PRINTED:
             return None
         said = [*chain.from_iterable(slots.values()), *map(reading.column, skeleton.unread)]

@@ -19,7 +19,8 @@ from zhiling.templates.filters import Excess, get_item
 LARGEST_REMAINDER = 24  # `draw % 24` is shown, `draw % 9000` is not
 LARGEST_STEP = 2_000    # so many remainders may tell rows apart
 LARGEST_ANSWER = 24     # numbers up to this are answers
-MOST_ASKED = 60         # questions in one trial
+MOST_ASKED = 12         # questions in one trial; rows of which more has to be asked are better rendered on their own
+PLAIN = {str, int, float, bool, type(None)}
 AT_ONCE = 64            # rows, so that what is too long is found before there is too much of it
 
 
@@ -210,6 +211,7 @@ class Reading:
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], count: int, longest: int) -> None:
         self.columns, self.count, self.longest = columns, count, longest
+        self.characters = self.items = 0  # in the largest of the values that were checked
         self.made: dict[int, tuple[Unread, Sequence[Any]]] = {}
 
     def column(self, value: Any) -> Sequence[Any]:
@@ -246,8 +248,13 @@ class Reading:
         return made
 
     def check(self, values: Sequence[Any]) -> None:
-        """Raise Excess where one of `values` is too long."""
-        if longest(values) > self.longest:
+        """Note how large `values` are. Raises Excess where one is too long."""
+        kinds = set(map(type, values))
+        if kinds <= {str}:
+            self.characters = max([self.characters, *map(len, values)])
+        elif not kinds <= PLAIN:
+            self.items = max([self.items, *(len(value) for value in values if hasattr(value, "__len__"))])
+        if max(self.characters, self.items) > self.longest:
             raise Excess("a value is too long to be made in many rows at once")
 
 
@@ -256,15 +263,28 @@ def _call(make: Callable[..., Any], count: int, names: Sequence[str], *args: Any
 
 
 def longest(values: Sequence[Any]) -> int:
-    """The largest size among `values`."""
-    return max(map(len if set(map(type, values)) <= {str} else measure, values), default=0)
+    """How long the longest of `values` is as it prints."""
+    return max(map(len if set(map(type, values)) <= {str} else _printed_length, values), default=0)
+
+
+def _printed_length(value: Any) -> int:
+    return len(str(value))
+
+
+def items_in(value: Any) -> int:
+    """Items in a list or mapping, and in those inside it."""
+    if not isinstance(value, list | tuple | dict):
+        return 0
+    return len(value) + sum(map(items_in, value.values() if isinstance(value, dict) else value))
 
 
 def measure(value: Any) -> int:
     """Characters and items in `value`."""
-    if isinstance(value, list | tuple):
-        plain = set(map(type, value)) <= {str}
-        return len(value) + sum(map(len if plain else measure, value))
     if isinstance(value, dict):
-        return len(value) + sum(map(measure, value)) + sum(map(measure, value.values()))
-    return len(str(value))
+        return sum(map(measure, value)) + measure(list(value.values()))
+    if not isinstance(value, list | tuple):
+        return len(str(value))
+    total = len(value)
+    for item in value:
+        total += len(item) if type(item) is str else measure(item)
+    return total

@@ -18,7 +18,7 @@ from zhiling.templates.unread import (
     calculate,
     columns_of,
     holds_unread,
-    longest,
+    measure,
 )
 
 TEXT = Unread(("text",))
@@ -114,7 +114,7 @@ def test_what_is_made_may_not_be_too_long() -> None:
     reading = Reading({"text": ["a", "b" * 30]}, 2, longest=50)
     with pytest.raises(Excess, match="too long to be made in many rows at once"):
         reading.column(Unread((), str.__add__, (TEXT, Unread((), str.upper, (TEXT,)))))
-    assert longest(["ab", ["ab", {"c": "def"}], 1234]) == 9
+    assert measure(["ab", ["ab", {"c": "def"}], 1234]) == 18
 
 
 @given(
