@@ -14,6 +14,7 @@ from zhiling.eval_tasks.board_read import Field, Tally, TaskKey
 from zhiling.eval_tasks.statistics import Array
 
 BINS = 10
+OTHER = "…"
 
 
 @dataclass(frozen=True)
@@ -46,35 +47,54 @@ def _count(true: Array, said: Array, size: int) -> Array:
 
 
 def by_label(tally: Tally, label_of: Mapping[str, str]) -> Confusion | None:
-    """All templates' answers by label; the first template's in its own words where labels are not known."""
+    """All templates' answers by label, added up; without known labels, by the words of the template that fits most."""
     with_classes = [i for i, names in enumerate(tally.classes) if names]
     if not with_classes:
         return None
-    if any(item not in label_of for item in tally.items):
-        first = with_classes[0]
-        return Confusion(tally.classes[first], confusion(tally, first), (tally.templates[first],))
-    labels = sorted(set(label_of.values()))
-    true = np.array([labels.index(label_of[item]) for item in tally.items])
-    counts, used = np.zeros((len(labels), len(labels)), dtype=np.int64), []
+    known = all(item in label_of for item in tally.items)
+    label_of = label_of if known else _words_of(tally, with_classes)
+    labels = sorted({label_of[item] for item in tally.items if item in label_of})
+    true = np.array([labels.index(label_of[i]) if i in label_of else -1 for i in tally.items])
+    size = len(labels) + 1  # the last: answers whose label no text here has
+    counts, used = np.zeros((size, size), dtype=np.int64), []
     for i in with_classes:
         said = _as_labels(tally, i, true, len(labels))
         if said is not None:
-            asked = said >= 0
-            counts += _count(true[asked], said[asked], len(labels))
+            asked = (said >= 0) & (true >= 0)
+            counts += _count(true[asked], said[asked], size)
             used.append(tally.templates[i])
-    return Confusion(tuple(labels), counts, tuple(used)) if used else None
+    if not counts[:, -1].any():
+        counts, size = counts[:-1, :-1], size - 1
+    return Confusion((*labels, OTHER)[:size], counts, tuple(used)) if used else None
+
+
+def _words_of(tally: Tally, with_classes: list[int]) -> dict[str, str]:
+    """Each text's right word in the template whose words most other templates can be led back to."""
+    def fits(i: int) -> int:
+        return sum(_one_to_one(tally, j, tally.targets[i]) is not None for j in with_classes)
+
+    best = max(with_classes, key=lambda i: (fits(i), -i))
+    told = zip(tally.items, tally.targets[best].tolist(), strict=True)
+    return {item: tally.classes[best][target] for item, target in told if target >= 0}
+
+
+def _one_to_one(tally: Tally, template: int, true: Array) -> dict[int, int] | None:
+    """Which label each word of a template stands for; None where words and labels do not pair off."""
+    asked = (tally.targets[template] >= 0) & (true >= 0)
+    pairs = set(zip(tally.targets[template][asked].tolist(), true[asked].tolist(), strict=True))
+    paired = len({word for word, _ in pairs}) == len(pairs) == len({label for _, label in pairs})
+    return dict(pairs) if paired and pairs else None
 
 
 def _as_labels(tally: Tally, template: int, true: Array, size: int) -> Array | None:
     """A template's answers as labels, -1 where not asked; None where its words do not stand for labels."""
     targets, answers = tally.targets[template], tally.answers[template]
     asked = (targets >= 0) & (answers >= 0)
-    pairs = set(zip(targets[asked].tolist(), true[asked].tolist(), strict=True))
-    one_to_one = len({t for t, _ in pairs}) == len(pairs) == len({label for _, label in pairs})
-    if one_to_one and len(tally.classes[template]) == size == len(pairs):
-        word = dict(pairs)
-        return np.where(asked, [word.get(a, -1) for a in answers.tolist()], -1)
-    if size == 2:  # not this label, so the other: true-or-false and shuffled letters can be told after all
+    word = _one_to_one(tally, template, true)
+    if word is not None and len(word) == size:
+        return np.where(asked, [word.get(a, size) for a in answers.tolist()], -1)
+    # not this label, so the other: true-or-false and shuffled letters can be told after all
+    if size == 2 == len(tally.classes[template]):
         return np.where(asked, np.where(targets == answers, true, 1 - true), -1)
     return None
 

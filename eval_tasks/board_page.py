@@ -4,15 +4,11 @@ In: a `Field` and its `Row`s. Out: HTML text. The numbers travel as JSON inside 
 them; strangers' words only ever become text nodes. A content policy in the page forbids everything else.
 """
 
-import base64
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from zhiling import cards
+from zhiling.cards.pages import render_page
 from zhiling.eval_tasks.board_counts import Confusion, by_label, labels_of
 from zhiling.eval_tasks.board_read import KEPT, Field, Model, TaskKey
 from zhiling.eval_tasks.board_scores import REFERENCES, Cell, Row
@@ -32,37 +28,10 @@ SCRIPTS = ("board_words.js.j2", "board_charts.js.j2", "board_app.js.j2")
 def page(field: Field, rows: Sequence[Row], title: str = "zhiling 指令 · leaderboard") -> str:
     """The page, with as much to look at as fits into its size."""
     for samples, classes in ROOM:
-        text = _html(title, payload(field, rows, samples, classes), rows)
+        data = payload(field, rows, samples, classes)
+        text = render_page("leaderboard.html.j2", SCRIPTS, data, title=title, rows=rows)
         if len(text.encode()) <= MOST_BYTES:
             break
-    return text
-
-
-def _html(title: str, data: dict[str, Any], rows: Sequence[Row]) -> str:
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(Path(cards.__file__).parent)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    script = "".join(environment.get_template(name).render() for name in SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    text = environment.get_template("leaderboard.html.j2").render(
-        title=title, rows=rows, script=_safe(script), digest=digest, data=_safe(_json(data)),
-        style=_safe(environment.get_template("board_style.css.j2").render()),
-    )
-    return text.encode("utf-8", "replace").decode()
-
-
-def _safe(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)  # ours, or JSON in which no tag can open
-
-
-def _json(value: Any) -> str:
-    """JSON that can stand inside a script element whatever its strings say."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 

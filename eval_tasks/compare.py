@@ -19,7 +19,7 @@ from zhiling.eval_tasks.results import Sample, read_run
 from zhiling.eval_tasks.statistics import Difference
 
 ALPHA = 1 - statistics.LEVEL
-Places = dict[tuple[str, str, int, str], Sample]
+Places = dict[tuple[str, str, int, int, str], Sample]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _margin(sample: Sample) -> float:
 
 def _places(folders: Sequence[Path]) -> Places:
     samples = (s for folder in folders for s in read_run(folder).samples)
-    return {(s.pack, s.template, s.shots, s.source_id): s for s in samples}
+    return {(s.pack, s.template, s.shots, s.seed, s.source_id): s for s in samples}
 
 
 def _changes(a: Field, b: Field) -> Iterator[tuple[str, str, str]]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.eval_tasks.browser import CHROMIUM, Page, browser
 from tests.eval_tasks.made_results import Made, Rows
-from zhiling.eval_tasks import board_page
+from zhiling import cards
 from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey
 from zhiling.eval_tasks.board_scores import standings
 from zhiling.eval_tasks.leaderboard import build
@@ -106,7 +106,7 @@ def test_the_page_speaks_chinese_and_english(page: Page, site: Path) -> None:
 
 
 def test_every_word_is_there_in_both_languages() -> None:
-    folder = Path(board_page.cards.__file__).parent
+    folder = Path(cards.__file__).parent
     words = (folder / "board_words.js.j2").read_text(encoding="utf-8")
     known = set(re.findall(r"(\w+): \[", words))
     used = set(re.findall(r"\bt\(\"(\w+)\"", (folder / "board_app.js.j2").read_text(encoding="utf-8")))
