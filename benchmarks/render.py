@@ -8,15 +8,18 @@ row. One process, no threads.
 
 import argparse
 import csv
-import sys
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
-from time import perf_counter
+from statistics import median
+from time import process_time
 from typing import Any
 
 import jinja2
 
+from zhiling.console import progress, table
 from zhiling.seeds import draw, draws
+from zhiling.store import write_json
 from zhiling.templates.assemble import ROLES
 from zhiling.templates.batch import order
 from zhiling.templates.filters import letter, to_json
@@ -171,9 +174,9 @@ def real_texts(language: str) -> list[str]:
 def best(work: Callable[[], Any], repeats: int) -> float:
     """Least seconds of some runs."""
     def once() -> float:
-        start = perf_counter()
+        start = process_time()
         work()
-        return perf_counter() - start
+        return process_time() - start
 
     return min(once() for _ in range(repeats))
 
@@ -197,23 +200,53 @@ def measure(pack: Pack, name: str, count: int, repeats: int) -> dict[str, Any]:
         "zhiling_us": 1e6 * best(lambda: render_batch(compiled, columns, ids, SEED), repeats) / count,
         "jinja2_us": 1e6 * best(lambda: list(plain.rows(columns, ids)), repeats) / count,
         "promptsource_us": 1e6 * best(lambda: Promptsource(compiled).rows(fewer, ids[few]), 1) / len(ids[few]),
-        "alone": sum(0 for s in [1]),
+    }
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over packs of the medians over each pack's templates, and the templates that are slower than Jinja2."""
+    def ratios(name: str, pack: str) -> list[float]:
+        return [r[f"{name}_us"] / r["zhiling_us"] for r in results if r["pack"] == pack]
+
+    packs = list(dict.fromkeys(r["pack"] for r in results))
+    by_pack = {p: {name: median(ratios(name, p)) for name in ("jinja2", "promptsource")} for p in packs}
+    return {
+        "templates": len(results),
+        "packs": by_pack,
+        "times_jinja2": median(found["jinja2"] for found in by_pack.values()),
+        "times_promptsource": median(found["promptsource"] for found in by_pack.values()),
+        "slower_than_jinja2_by_a_tenth": {
+            f"{r['pack']} {r['template']}": round(r["zhiling_us"] / r["jinja2_us"], 2)
+            for r in results if r["zhiling_us"] > 1.1 * r["jinja2_us"]
+        },
     }
 
 
 def main() -> None:
+    """Measure, print, and write the results down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--pack", action="append")
+    parser.add_argument("--pack", action="append", help="only this one; may be given again")
     options = parser.parse_args()
+    packs = options.pack or pack_names()
     results = []
-    for pack_name in options.pack or pack_names():
-        pack = load_pack(pack_name)
-        results += [measure(pack, t.name, options.rows, options.repeats) for t in pack.settings.templates]
-        print(pack_name, file=sys.stderr)
-    for r in results:
-        print(r["pack"], r["template"], r["rows"], f'{r["zhiling_us"]:.2f} {r["jinja2_us"]:.2f} {r["jinja2_us"]/r["zhiling_us"]:.1f} {r["promptsource_us"]/r["zhiling_us"]:.0f}', r["alone"])
+    with progress("packs", len(packs)) as done:
+        for name in packs:
+            pack = load_pack(name)
+            results += [measure(pack, t.name, options.rows, options.repeats) for t in pack.settings.templates]
+            done()
+    found = summary(results)
+    rows = [(name, pack["jinja2"], pack["promptsource"]) for name, pack in found["packs"].items()]
+    table("Times as fast as (median over templates)", ["pack", "compiled Jinja2", "promptsource's apply"], rows)
+    slower = found["slower_than_jinja2_by_a_tenth"]
+    print(f"median over packs: {found['times_jinja2']:.1f} times compiled Jinja2, "
+          f"{found['times_promptsource']:.0f} times promptsource's apply; equal bytes in every row")
+    print(f"slower than compiled Jinja2 by more than a tenth: {len(slower)} of {len(results)}", slower or "")
+    if not options.pack:
+        about = {"machine": "2 CPU cores", "date": date.today().isoformat(), "command": "python benchmarks/render.py",
+                 "rows": options.rows, "repeats": options.repeats}
+        write_json(HERE / "results" / "render.json", {**about, **found, "results": results})
 
 
 if __name__ == "__main__":
