@@ -63,19 +63,20 @@ class ScoresLM(LM):  # type: ignore[misc]
 def load_model(subject: Subject, settings: EvalSettings) -> LM:
     """The subject as an lm-eval model. Raises UserError where it cannot be loaded."""
     import torch
-    from lm_eval.models.huggingface import HFLM
 
-    class QuietHFLM(HFLM):  # type: ignore[misc]
-        """lm-eval's own model, without bars of its own."""
-
-        def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-            return super().loglikelihood(requests, disable_tqdm=True)  # type: ignore[no-any-return]
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    source = {"pretrained": subject.base or subject.source, "peft": subject.source if subject.base else None}
-    revision = subject.about.get("revision", "main")
+    arguments: dict[str, Any] = {
+        "pretrained": subject.base or subject.source, "peft": subject.source if subject.base else None,
+        "revision": subject.about.get("revision", "main"), "use_safetensors": True,
+        "device": "cuda" if torch.cuda.is_available() else "cpu", "batch_size": HF_BATCH,
+    }
     try:
-        return QuietHFLM(**source, revision=revision, device=device, batch_size=HF_BATCH, use_safetensors=True)
+        if settings.backend == "hf":
+            from lm_eval.models.huggingface import HFLM
+
+            return HFLM(**arguments)
+        from zhiling.eval_tasks.prefix_lm import PrefixLM
+
+        return PrefixLM(**arguments, batch_tokens=settings.batch_tokens)
     except (OSError, ValueError, KeyError) as error:
         do = "see that it loads in transformers' AutoModelForCausalLM and AutoTokenizer"
         raise UserError(subject.source, f"cannot be loaded ({one_line(str(error), 160)})", do) from None
