@@ -52,7 +52,7 @@ class StageSettings(Settings):
     epochs: float = Field(1.0, gt=0, le=10_000)
     max_steps: int | None = Field(None, ge=1, description="stop here where the epochs would go further")
     optimizer: OptimizerSettings = OptimizerSettings()
-    micro_tokens: int = Field(4096, ge=16, description="most tokens (padding included) in memory at once")
+    micro_tokens: int = Field(8192, ge=16, description="most tokens in memory at once")
     validation_rows: int = Field(500, ge=1, description="validation rows, by keyed draw, that choose the checkpoint")
     validate_every: float = Field(1.0, gt=0, description="epochs between validations")
     checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints to resume from")

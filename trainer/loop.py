@@ -133,9 +133,9 @@ def _step(model: Any, optimizers: list[Any], run: Run, state: State, micros: lis
             loss = _gradients(model, run, micros)
             break
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or max(m.ids.shape[0] for m in micros) == 1:
+            if not out_of_memory(error) or max(len(m.starts) for m in micros) == 2:
                 raise
-            state.micro_tokens = max(1, min(state.micro_tokens, max(m.ids.size for m in micros)) // 2)
+            state.micro_tokens = max(1, min(state.micro_tokens, max(m.tokens for m in micros)) // 2)
             note(f"{run.name}: out of memory; micro-batches of {state.micro_tokens} tokens from step {state.step} on")
             micros = run.batches.batch(state.step, state.micro_tokens)
             torch.cuda.empty_cache()

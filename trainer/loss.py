@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zhiling.trainer.batches import Micro
+from zhiling.trainer.data import IntArray
 from zhiling.trainer.forward import hidden_states
 
 CHUNK = 2048  # positions whose logits are in memory at once
@@ -21,6 +22,7 @@ class OnDevice:
     """A micro-batch as tensors on the model's device."""
 
     ids: Tensor
+    starts: list[int]
     at: Tensor
     targets: Tensor
     weights: Tensor
@@ -35,18 +37,17 @@ class Loss(Protocol):
 
 def on_device(micro: Micro, device: Any) -> OnDevice:
     """The arrays of a micro-batch as tensors on `device`."""
-    arrays = (micro.ids, micro.at, micro.targets, micro.weights)
-    tensors = [torch.from_numpy(a) for a in arrays]
-    if device.type == "cuda":
-        tensors = [t.pin_memory().to(device, non_blocking=True) for t in tensors]
-    return OnDevice(*tensors)
+    def move(array: IntArray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+    return OnDevice(move(micro.ids), micro.starts, move(micro.at), move(micro.targets), move(micro.weights))
 
 
 def token_loss(model: Any, micro: OnDevice) -> Tensor:
     """Cross-entropy of the supervised tokens, causal or masked: the micro-batch says where and what."""
-    hidden_BTD = hidden_states(model, micro.ids)
-    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, micro.at)
-    return weighted_cross_entropy(hidden_ND, model.get_output_embeddings().weight, micro.targets, micro.weights)
+    hidden_MD = hidden_states(model, micro.ids, micro.starts).index_select(0, micro.at)
+    return weighted_cross_entropy(hidden_MD, model.get_output_embeddings().weight, micro.targets, micro.weights)
 
 
 def weighted_cross_entropy(hiddens: Tensor, head_weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

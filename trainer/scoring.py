@@ -9,33 +9,34 @@ from typing import Any
 
 import torch
 
+from zhiling.trainer.batches import ROUND
 from zhiling.trainer.forward import hidden_states
 
-BATCH_TOKENS = 8192
+TOKENS = 8192  # at once
 
 
 def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
     """The log-likelihood of each completion after its prompt."""
-    context = model.config.max_position_embeddings
-    prompts, texts = [p for p, _ in pairs], [p + c for p, c in pairs]
     if not pairs:
         return []
-    cuts = [len(ids) for ids in tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]]
-    rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    context = model.config.max_position_embeddings
+    encoded = tokenizer([p for p, _ in pairs] + [p + c for p, c in pairs], add_special_tokens=False, verbose=False)
+    prompts, wholes = encoded["input_ids"][: len(pairs)], encoded["input_ids"][len(pairs) :]
+    gone = [max(0, len(whole) - context - 1) for whole in wholes]
+    rows = [whole[g:] for whole, g in zip(wholes, gone, strict=True)]
+    cuts = [max(1, len(prompt) - g) for prompt, g in zip(prompts, gone, strict=True)]
     scores = [0.0] * len(pairs)
     with torch.inference_mode():
-        for members in _batches([min(len(row), context + 1) for row in rows]):
-            width = max(min(len(rows[i]), context + 1) for i in members) - 1
-            ids_BT = torch.full((len(members), width), tokenizer.eos_token_id)
-            for b, i in enumerate(members):
-                kept = rows[i][-(context + 1) :][:-1]
-                ids_BT[b, : len(kept)] = torch.tensor(kept)
-            hidden_BTD = hidden_states(model, ids_BT.to(model.device))
-            for b, i in enumerate(members):
-                gone = max(0, len(rows[i]) - context - 1)
-                start = max(1, cuts[i] - gone)
-                target = torch.tensor(rows[i][gone + start :], device=model.device)[:, None]
-                logits = model.get_output_embeddings()(hidden_BTD[b, start - 1 : len(rows[i]) - gone - 1])
+        for members in _batches([len(row) - 1 for row in rows]):
+            starts = [0]
+            for i in members:
+                starts.append(starts[-1] + len(rows[i]) - 1)
+            ids = [token for i in members for token in rows[i][:-1]]
+            ids += [0] * (-len(ids) % ROUND)
+            hidden_ND = hidden_states(model, torch.tensor(ids, device=model.device), starts)
+            for start, i in zip(starts, members, strict=False):
+                target = torch.tensor(rows[i][cuts[i] :], device=model.device)[:, None]
+                logits = model.get_output_embeddings()(hidden_ND[start + cuts[i] - 1 : start + len(rows[i]) - 1])
                 scores[i] = float(logits.float().log_softmax(-1).gather(1, target).sum())
     return scores
 
@@ -56,9 +57,11 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], longest: int = 
 def _batches(lengths: Sequence[int]) -> list[list[int]]:
     """Indices in batches of like length, the longest first, each within the token budget."""
     batches: list[list[int]] = []
+    room = 0
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= BATCH_TOKENS:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
+        if lengths[i] > room or not batches:
+            batches.append([])
+            room = TOKENS
+        batches[-1].append(i)
+        room -= lengths[i]
     return batches

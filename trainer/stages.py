@@ -116,7 +116,7 @@ def _instruct(stage: Stage, settings: TrainSettings) -> None:
     import pyarrow.compute as pc
 
     from zhiling.seeds import draws
-    from zhiling.trainer.batches import Bucketed, pad_rows
+    from zhiling.trainer.batches import Drawn
     from zhiling.trainer.data import encode_examples, read_examples, write_rows
     from zhiling.trainer.model import load_model
     from zhiling.trainer.tokenizer import load_tokenizer
@@ -131,18 +131,17 @@ def _instruct(stage: Stage, settings: TrainSettings) -> None:
         for column, wanted in (("pack", own.packs), ("shots", own.shots)):
             table = table if wanted is None else table.filter(pc.field(column).isin(wanted))
         tables[side] = table
-    held_out = tables["validation"]
-    keys = draws(settings.seed, "validation rows", held_out["id"].to_pylist())
+    keys = draws(settings.seed, "validation rows", tables["validation"]["id"].to_pylist())
     chosen = sorted(range(len(keys)), key=lambda i: (keys[i], i))[: own.validation_rows]
-    tables["validation"] = held_out.take(sorted(chosen))
+    tables["validation"] = tables["validation"].take(sorted(chosen))
     made = {
         side: write_rows(stage.work / side, encode_examples(table, tokenizer, context, whole), len(tokenizer))
         for side, table in tables.items()
     }
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    batches = Bucketed(made["train"], own.batch_rows, settings.seed, pad, own.average)
-    valid = made["validation"]
-    validation = pad_rows(valid, range(len(valid)), own.micro_tokens, pad, own.average)
+    batches = Drawn(made["train"], own.batch_rows, settings.seed, pad, own.average)
+    held_out = Drawn(made["validation"], own.batch_rows, settings.seed, pad, own.average)
+    validation = held_out.some(range(len(held_out.rows)), own.micro_tokens)
     _train(stage, settings, own, model, tokenizer, batches, validation, {k: v.counts for k, v in made.items()})
 
 

@@ -9,11 +9,22 @@ from zhiling.trainer import forward
 from zhiling.trainer.forward import hidden_states, is_plain
 
 
-@pytest.mark.parametrize("length", [1, 5, 33])
-def test_hidden_states_and_gradients_are_the_librarys(model: Any, length: int) -> None:
-    ids = torch.randint(0, 400, (3, length), generator=torch.Generator().manual_seed(length))
+def starts_of(lengths: list[int]) -> list[int]:
+    return [0, *torch.tensor(lengths).cumsum(0).tolist()]
+
+
+@pytest.mark.parametrize("lengths", [[1], [5, 3, 17], [33, 33, 16, 16, 1, 100], [64] * 5], ids=str)
+@pytest.mark.parametrize("filling", [0, 9])
+def test_hidden_states_and_gradients_are_those_of_each_row_alone(model: Any, lengths: list[int], filling: int) -> None:
+    ids = torch.randint(0, 400, (sum(lengths) + filling,), generator=torch.Generator().manual_seed(len(lengths)))
+    whole = sum(lengths)
+
+    def alone() -> torch.Tensor:
+        rows = ids[:whole].split(lengths)
+        return torch.cat([model.base_model(input_ids=row[None]).last_hidden_state[0] for row in rows])
+
     found = []
-    for states in (hidden_states(model, ids), model.base_model(input_ids=ids).last_hidden_state):
+    for states in (hidden_states(model, ids, starts_of(lengths))[:whole], alone()):
         model.zero_grad()
         (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
         found.append((states.detach(), [p.grad.clone() for p in model.parameters()]))
@@ -21,11 +32,13 @@ def test_hidden_states_and_gradients_are_the_librarys(model: Any, length: int) -
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-4, rtol=1e-4)
 
 
-def test_rows_longer_than_short_take_the_librarys_forward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = torch.arange(12).view(1, 12)
-    fast = hidden_states(model, ids)
-    monkeypatch.setattr(forward, "SHORT", 8)
-    torch.testing.assert_close(fast, hidden_states(model, ids), atol=1e-5, rtol=1e-4)
+def test_rows_too_long_for_whole_scores_take_the_librarys_forward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, starts = torch.arange(40), starts_of([30, 8])
+    fast = hidden_states(model, ids, starts)
+    monkeypatch.setattr(forward, "LENGTHS", (16,))
+    slow = hidden_states(model, ids, starts)
+    torch.testing.assert_close(fast[:38], slow[:38], atol=1e-5, rtol=1e-4)
+    assert slow.shape == fast.shape
 
 
 def test_grouped_heads_and_biases_are_not_plain(model: Any) -> None:
