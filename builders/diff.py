@@ -113,9 +113,10 @@ def diff(a: Path, b: Path) -> Diff:
     )
 
 
-def changelog(found: Diff) -> str:
-    """A section of CHANGELOG.md that says what `found` means for readers."""
-    lines = [f"## {found.after}", "", f"Compared with {found.before}: a {found.bump} change."]
+def changelog(found: Diff, because: str = "") -> str:
+    """A section of CHANGELOG.md that says what `found` means for readers, and why it was done."""
+    why = f" {one_line(because, 500)}" if because else ""
+    lines = [f"## {found.after}", "", f"Compared with {found.before}: a {found.bump} change.{why}"]
     if found.bump == "none":
         return "\n".join([f"## {found.after}", "", f"The same as {found.before}."]) + "\n"
     for kind, words in (

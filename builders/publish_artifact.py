@@ -136,16 +136,16 @@ def next_version(before: str, bump: str) -> str:
     return ".".join(map(str, steps.get(bump, (major, minor, patch + 1))))
 
 
-def refuse_small_step(artifact: Artifact, before: str, bump: str, why: str) -> None:
-    """Raise UserError where the version rises by less than what changed since `before` calls for.
+def refuse_small_step(folder: Path, before: str, after: str, bump: str, why: str) -> None:
+    """Raise UserError where `after` rises above `before` by less than what changed calls for.
 
     Below 1.0.0 a minor step may change anything, as semver has it.
     """
-    made = step(before, artifact.version)
-    if made == "none" and artifact.version != before:
-        saw, do = f"version {artifact.version} is older than the published {before}", "raise it"
-        raise UserError(str(artifact.folder), f"{saw}; nothing was published", f"{do} to {next_version(before, bump)}")
+    made = step(before, after)
+    if made == "none" and after != before:
+        saw = f"version {after} is older than {before}"
+        raise UserError(str(folder), saw, f"raise it to {next_version(before, bump)}")
     wanted = "minor" if bump == "major" and before.startswith("0.") else bump
     if STEPS.index(made) < STEPS.index(wanted):
-        saw = f"{before} -> {artifact.version} is a {made} step, but {why}, a {bump} change; nothing was published"
-        raise UserError(str(artifact.folder), saw, f"set the version to {next_version(before, wanted)} or later")
+        saw = f"{before} -> {after} is a {made} step, but {why}, a {bump} change"
+        raise UserError(str(folder), saw, f"set the version to {next_version(before, wanted)} or later")

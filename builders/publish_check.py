@@ -69,7 +69,7 @@ def refuse_version(hub: Hub, artifact: Artifact, head: str, tags: Mapping[str, s
         bump, why = ("major", f"{inner[0]} differs") if inner else ("patch", "words around it differ")
     else:
         bump, why = _compare(hub, artifact, head, before, manifest)
-    refuse_small_step(artifact, before, bump, why)
+    refuse_small_step(artifact.folder, before, artifact.version, bump, why)
 
 
 def _content(manifest: bytes) -> dict[str, Any]:

@@ -26,7 +26,8 @@ def rebuild(release: Path, base: Path, workers: int = 1) -> list[str]:
         again = read_manifest(build_plan(plan, Path(scratch), workers), "release")
     lines = [f"{what}: was {about['made_with'].get(what)}, is {found}" for what, found in versions().items()
              if about["made_with"].get(what) != found]
-    before, after = about["files"], again["files"]
+    noted = about.get("notes", {}).get("files", [])  # written after the build, by `zhiling diff --write`
+    before, after = ({n: f for n, f in found["files"].items() if n not in noted} for found in (about, again))
     lines += [f"{name}: other bytes" for name in sorted(before.keys() & after.keys()) if before[name] != after[name]]
     lines += [f"{name}: only in the release" for name in sorted(before.keys() - after.keys() - {MANIFEST})]
     return lines + [f"{name}: only in the new build" for name in sorted(after.keys() - before.keys())]

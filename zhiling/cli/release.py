@@ -76,15 +76,18 @@ def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="Folder of the earlier release.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="Folder of the later release.")],
     as_json: AsJson = False,
+    write: Annotated[bool, typer.Option("--write", help="Write it into B's changelog and card.")] = False,
+    because: Annotated[str, typer.Option(help="With --write: why it was done, in a sentence.")] = "",
 ) -> None:
     """Say which rows were added, removed, changed or moved, and the version bump that it calls for."""
     import json
 
     from zhiling.builders.diff import diff as compare
+    from zhiling.builders.notes import annotate
     from zhiling.console import table
     from zhiling.errors import one_line
 
-    found = compare(before, after)
+    found = annotate(before, after, because) if write else compare(before, after)
     if as_json:
         print(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
         return
