@@ -1,7 +1,8 @@
 """What a release says of those before it: its changelog, and on its card which versions it supersedes and why.
 
 In: a release that is built and not yet published, the one before it, and their `diff`. Out: CHANGELOG.md and README.md
-written anew, and the manifest to match; nothing else is touched. Said twice it says the same, and once more mends what a kill left between.
+written anew, and the manifest to match; nothing else is touched. Said twice it says the same; said again it mends
+what a kill left half done.
 """
 
 import re

@@ -30,8 +30,10 @@ def verify(
     if str(release).startswith("hub:"):
         from zhiling.builders.published import verify_published
 
-        find_differences = lambda place: verify_published(str(place))  # noqa: E731
-    _none_differ(release, find_differences(release), "get or build the release anew")
+        found = verify_published(str(release))
+    else:
+        found = find_differences(release)
+    _none_differ(release, found, "get or build the release anew")
     print(f"{release}: every file agrees with the manifest")
     if again:
         from zhiling.builders.rebuild import rebuild
