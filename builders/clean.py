@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from zhiling.builders.engines import Piece, RowGroup
 from zhiling.builders.near_duplicates import NearSettings, sketch
+from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.split import SplitSettings, own_side
 from zhiling.rows import ColumnType
 from zhiling.seeds import uniform
-from zhiling.settings import Settings
 from zhiling.store import canonical_json
 
 NAIVE_TEST_SHARE = 0.1  # of the split that the leak report compares with, where the recipe draws no test side
@@ -31,8 +31,8 @@ KEY_SCHEMA = pa.schema(
 )
 
 
-class CleanSettings(Settings):
-    """What becomes of duplicates and contradictions."""
+class CleanSettings(ScreenSettings):
+    """What every row is looked at for, and what becomes of duplicates and contradictions."""
 
     near_duplicates: NearSettings | None = NearSettings()
     label_conflicts: Literal["quarantine", "majority", "keep"] = "quarantine"

@@ -1,61 +1,41 @@
-"""Read labelled rows: files, installed packages, anything `datasets.load_dataset` opens.
+"""Read labelled rows: files (packed or not), installed packages, Hub datasets, databases.
 
 In: a corpus of the recipe. Out: units of reading (a file, or a stretch of its lines) and, for each unit,
 tables of corpus rows. A row that cannot be read is rejected with its file and line; a column that is not
 there, or a label nobody mapped, stops the build with one line.
 """
 
+import fnmatch
+import glob
 import gzip
 import hashlib
 import importlib.util
 import io
-import json
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import zstandard
 
+from zhiling.builders import databases, hub, tagged
 from zhiling.builders.engines import Piece, Reject
-from zhiling.builders.readers import Malformed, read_hub, read_lines, read_parquet
-from zhiling.builders.sources import SIDES, CorpusSettings, Format
+from zhiling.builders.fit import corpus_row, read_schema
+from zhiling.builders.readers import read_arrow, read_lines, read_parquet
+from zhiling.builders.screen import ScreenSettings
+from zhiling.builders.sources import CorpusSettings, Format, Row, SourceFile, Unit
 from zhiling.errors import UserError, did_you_mean, one_line
-from zhiling.rows import ColumnType, Split, conform, corpus_schema
-from zhiling.store import canonical_json
+from zhiling.rows import ColumnType, conform
 
 CHUNK_BYTES = 8 * 2**20
 BATCH_ROWS = 16_384
-ASIDE = [  # what a row brings along for the steps before the release, by name and type
-    ("own", pa.string()),   # the side that its source gives it
-    ("tie", pa.string()),   # a digest that rows which stay together share
-    ("time", pa.string()),  # ISO 8601
-]
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
-    ".parquet": "parquet", ".txt": "text",
+    ".parquet": "parquet", ".arrow": "arrow", ".txt": "text", ".conll": "conll", ".bio": "conll",
 }
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What one worker reads at a time: a file or a stretch of its lines."""
-
-    corpus: CorpusSettings
-    columns: Mapping[str, ColumnType]
-    labels: Mapping[str, tuple[str, ...]]  # label column -> known labels
-    language: str
-    path: Path | None                       # None: the corpus's hub source
-    shown: str                              # the path as the recipe writes it
-    format: Format | None
-    fixed: Mapping[str, str]
-    offset: int = 0
-    length: int | None = None               # bytes; None: to the end
-    first_line: int = 1
-    split: Split | None = None              # the side that the source gives all of it
 
 
 @dataclass(frozen=True)
@@ -70,61 +50,97 @@ class Source:
 
 def plan_sources(
     corpus: CorpusSettings, columns: Mapping[str, ColumnType], labels: Mapping[str, tuple[str, ...]],
-    language: str, base: Path,
+    language: str, base: Path, screen: ScreenSettings | None = None,
 ) -> list[Source]:
     """The sources of a corpus, digested and cut into units. Raises UserError on an absent file or column."""
+    unit = Unit(corpus, columns, labels, language, screen or ScreenSettings(), None, "", None, {})
+    _check_condition(unit)
     if corpus.hub is not None:
-        unit = Unit(corpus, columns, labels, language, None, f"hub:{corpus.hub.name}", None, {})
-        return [Source(unit.shown, f"revision {corpus.hub.revision or corpus.revision}", 0, (unit,))]
+        pinned, commit = hub.pin(corpus.hub, base)
+        unit = replace(unit, corpus=corpus.model_copy(update={"hub": pinned}), shown=f"hub:{corpus.hub.name}")
+        return [Source(unit.shown, commit, 0, (unit,))]
+    if corpus.sql is not None:
+        place = databases.place(corpus.sql, base)
+        unit = replace(unit, path=place, shown=f"sql:{corpus.sql.sqlite or corpus.sql.postgres}")
+        _check_first_row(unit)
+        return [Source(unit.shown, databases.digest_rows(corpus.sql, place, unit.shown), 0, (unit,))]
     sources = []
     for file in corpus.files:
-        path = resolve(file.path, base)
-        kind = file.format or _format(path)
-        unit = Unit(corpus, columns, labels, language, path, file.path, kind, file.set, split=file.split)
-        _check_first_row(unit)
-        sources.append(_cut(unit, path))
+        for shown, path in resolve(file.path, base):
+            named = replace(unit, path=path, shown=shown, fixed=file.set, split=file.split)
+            units = list(_members(named, file))
+            for each in units:
+                _check_first_row(each)
+            sources.append(_cut(units, path, shown))
     return sources
 
 
-def resolve(path: str, base: Path) -> Path:
-    """Where a recipe's path leads. Raises UserError where nothing is there."""
+def resolve(path: str, base: Path) -> list[tuple[str, Path]]:
+    """Where a recipe's path or pattern leads: (as shown, file), sorted. Raises UserError where nothing is there."""
+    prefix, inner = "", path
     if path.startswith("package:"):
         package, _, inner = path.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise UserError(path, f"package '{one_line(package)}' is not installed", f"pip install {one_line(package)}")
-        found = Path(next(iter(spec.submodule_search_locations))) / inner
-    else:
-        found = base / path
-    if not found.is_file():
-        raise UserError(path, "no such file", "check the path (it is relative to the recipe)")
-    return found
+        base, prefix = Path(next(iter(spec.submodule_search_locations))), f"package:{package}/"
+    if not glob.has_magic(inner):
+        if not (base / inner).is_file():
+            raise UserError(path, "no such file", "check the path (it is relative to the recipe)")
+        return [(path, base / inner)]
+    found = sorted(glob.glob(inner, root_dir=base, recursive=True))  # noqa: PTH207 (absolute patterns too)
+    files = [(prefix + Path(name).as_posix(), base / name) for name in found if (base / name).is_file()]
+    if not files:
+        raise UserError(path, "no file fits this pattern", "check it (it is relative to the recipe)")
+    return files
 
 
-def _format(path: Path) -> Format:
+def _members(unit: Unit, file: SourceFile) -> Iterator[Unit]:
+    """The unit with its format; of a .zip one for each file in it that is asked for."""
+    assert unit.path is not None
+    if unit.path.suffix.lower() != ".zip":
+        yield replace(unit, format=file.format or _format(unit.path, unit.shown))
+        return
+    try:
+        with zipfile.ZipFile(unit.path) as archive:
+            names = sorted(i.filename for i in archive.infolist() if not i.is_dir())
+    except zipfile.BadZipFile as error:
+        raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
+    wanted = [name for name in names if fnmatch.fnmatchcase(name, file.inside)]
+    if not wanted:
+        raise UserError(unit.shown, f"no file in it fits '{file.inside}'", did_you_mean(file.inside, names))
+    for name in wanted:
+        shown = f"{unit.shown}!{name}"
+        yield replace(unit, member=name, shown=shown, format=file.format or _format(Path(name), shown))
+
+
+def _format(path: Path, shown: str) -> Format:
     endings = [e.lower() for e in path.suffixes if e.lower() not in (".gz", ".zst")]
     if not endings or endings[-1] not in ENDINGS:
         known = ", ".join(ENDINGS)
-        raise UserError(str(path), "its ending tells no format", f"give `format:` or one of the endings {known}")
+        raise UserError(shown, "its ending tells no format", f"give `format:` or one of the endings {known}")
     return ENDINGS[endings[-1]]
 
 
-def _cut(unit: Unit, path: Path) -> Source:
-    """Digest a file and cut it at line ends, so that several workers can read it; CSV and packed files stay whole."""
-    whole = unit.format in ("csv", "parquet") or path.suffix in (".gz", ".zst")
-    sha, units, offset, line = hashlib.sha256(), [], 0, 1
+def _cut(units: list[Unit], path: Path, shown: str) -> Source:
+    """Digest a file and cut it at line ends, so that several workers can read it; what is no line a row stays whole."""
+    packed = path.suffix.lower() in (".gz", ".zst", ".zip")
+    whole = packed or units[0].format not in ("jsonl", "tsv", "text", "people_daily")
+    sha, parts, offset, line = hashlib.sha256(), [], 0, 1
     with path.open("rb") as f:
         while chunk := f.read(CHUNK_BYTES):
             chunk += f.readline()
             sha.update(chunk)
             if not whole:
-                units.append(replace(unit, offset=offset, length=len(chunk), first_line=line))
+                parts.append(replace(units[0], offset=offset, length=len(chunk), first_line=line))
             offset, line = offset + len(chunk), line + chunk.count(b"\n")
-    return Source(unit.shown, sha.hexdigest(), offset, (unit,) if whole else tuple(units))
+    return Source(shown, sha.hexdigest(), offset, tuple(units) if whole else tuple(parts))
 
 
-def open_source(path: Path) -> IO[bytes]:
-    """A file's bytes, unpacked where it ends in .gz or .zst."""
+def open_source(path: Path, member: str | None = None) -> IO[bytes]:
+    """A file's bytes, unpacked where it ends in .gz, .zst or .zip (then those of one file in it)."""
+    if member is not None:
+        return zipfile.ZipFile(path).open(member)
     if path.suffix == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix == ".zst":
@@ -133,24 +149,32 @@ def open_source(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _raw_rows(unit: Unit) -> Iterator[tuple[str, dict[str, Any] | Malformed]]:
+def _raw_rows(unit: Unit) -> Iterator[Row]:
     """(source, row) of a unit, rows with the source's own column names."""
-    if unit.path is None:
-        assert unit.corpus.hub is not None
-        yield from read_hub(unit.corpus.hub, unit.shown)
-    elif unit.format == "parquet":
-        yield from read_parquet(unit.path, unit.shown)
+    if unit.corpus.sql is not None:
+        yield from databases.read(unit.corpus.sql, unit.path, unit.shown)
+    elif unit.corpus.hub is not None:
+        yield from hub.read(unit.corpus.hub, unit.shown)
     else:
-        assert unit.format is not None
+        assert unit.path is not None and unit.format is not None
         try:
-            with open_source(unit.path) as f:
-                yield from read_lines(f, unit.format, unit)
-        except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+            with open_source(unit.path, unit.member) as f:
+                if unit.format == "parquet":
+                    yield from read_parquet(f, unit.shown)
+                elif unit.format == "arrow":
+                    yield from read_arrow(f, unit.shown)
+                elif unit.format == "conll":
+                    yield from tagged.read_conll(f, unit)
+                elif unit.format == "people_daily":
+                    yield from tagged.read_people_daily(f, unit)
+                else:
+                    yield from read_lines(f, unit.format, unit)
+        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, RuntimeError, zstandard.ZstdError) as error:
             raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
 
 
 def _check_first_row(unit: Unit) -> None:
-    """The columns that the recipe asks for are in the file's first readable row."""
+    """The columns that the recipe asks for are in the source's first readable row."""
     wanted = [unit.corpus.columns.get(c, c) for c in unit.columns if c not in unit.fixed]
     for n, (source, row) in enumerate(_raw_rows(unit)):
         if isinstance(row, dict):
@@ -168,119 +192,35 @@ def read_unit(unit: Unit) -> Iterator[Piece]:
     rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     for source, raw in _raw_rows(unit):
-        row = _corpus_row(unit, source, raw)
+        row = corpus_row(unit, source, raw)
         if isinstance(row, Reject):
             rejects.append(row)
         else:
             rows.append(row)
         if len(rows) + len(rejects) >= BATCH_ROWS:
-            yield Piece(_table(rows, schema), rejects)
+            yield _piece(unit, rows, rejects, schema)
             rows, rejects = [], []
-    yield Piece(_table(rows, schema), rejects)
+    yield _piece(unit, rows, rejects, schema)
 
 
-def read_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
-    """Schema of rows as read: corpus rows, and what each brings along."""
-    return pa.schema([*corpus_schema(columns), *ASIDE])
+def _piece(unit: Unit, rows: Iterable[dict[str, Any]], rejects: list[Reject], schema: pa.Schema) -> Piece:
+    table = conform(pa.Table.from_pylist(list(rows), schema=schema), schema)
+    if unit.corpus.where is None:
+        return Piece(table, rejects)
+    kept = databases.fits(table, unit.corpus.where)
+    left_out = table.filter(pa.array([not k for k in kept], pa.bool_())).to_pylist()
+    rejects = rejects + [
+        Reject("screen", "where", "does not fit `where:`", r["source"], r["corpus"], {c: r[c] for c in unit.columns})
+        for r in left_out
+    ]
+    return Piece(table.filter(pa.array(kept, pa.bool_())), rejects)
 
 
-def _table(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    return conform(pa.Table.from_pylist(list(rows), schema=schema), schema)
-
-
-def _corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict[str, Any] | Reject:
-    """One source row as a corpus row, or why it cannot be one."""
-    def reject(reason: str, detail: str) -> Reject:
-        shown = raw if isinstance(raw, dict) else {"raw": raw.text}
-        return Reject("read", reason, detail, source, unit.corpus.name, json.loads(json.dumps(shown, default=str)))
-
-    if isinstance(raw, Malformed):
-        return reject(raw.reason, raw.why)
-    fields: dict[str, Any] = {}
-    for column, kind in unit.columns.items():
-        name = unit.corpus.columns.get(column, column)
-        value = unit.fixed[column] if column in unit.fixed else raw.get(name)
-        if value is None:
-            return reject("missing_column", f"no '{name}'")
-        fitted = _fit(value, kind)
-        if fitted is None:
-            return reject("wrong_type", f"'{name}' is a {type(value).__name__}, not a {kind}")
-        if kind == "label":
-            fitted = unit.corpus.labels.get(fitted, fitted)
-            known = unit.labels.get(column, ())
-            if known and fitted not in known:
-                if unit.corpus.unknown_labels == "stop":
-                    do = f"{did_you_mean(fitted, known)} (map it under `labels:`, or set `unknown_labels: reject`)"
-                    raise UserError(source, f"unknown label '{one_line(fitted, 40)}' in '{name}'", do)
-                return reject("unknown_label", f"'{name}' is '{one_line(fitted, 40)}'")
-        fields[column] = fitted
-    if all(not fields[c].strip() for c, k in unit.columns.items() if k == "string"):
-        return reject("empty", "no text in any column")
-    try:
-        identity = row_id(unit.corpus.name, fields)
-    except ValueError as error:  # half a surrogate pair, or a number that JSON does not have
-        return reject("malformed", one_line(str(error)))
-    try:
-        aside = _aside(unit, raw)
-    except ValueError as error:
-        return reject("unusable_value", str(error))
-    return {
-        "id": identity, "corpus": unit.corpus.name, "revision": unit.corpus.revision,
-        "license": unit.corpus.license, "language": unit.language, "source": source, **fields, **aside,
-    }
-
-
-def _aside(unit: Unit, raw: Mapping[str, Any]) -> dict[str, str | None]:
-    """The row's own side, tie and time. Raises ValueError where its source says something else there."""
-    corpus, own, tie, time = unit.corpus, unit.split, None, None
-    if corpus.split_column is not None:
-        said = str(raw.get(corpus.split_column)).strip().lower()
-        if said not in SIDES:
-            raise ValueError(f"'{corpus.split_column}' is '{one_line(said, 40)}', not a split")
-        own = SIDES[said]
-    if corpus.together is not None:
-        value = raw.get(corpus.together)
-        if value is None:
-            raise ValueError(f"no '{corpus.together}'")
-        tie = _hashed(["tie", corpus.name, value])
-    if corpus.time is not None:
-        time = _moment(raw.get(corpus.time), corpus.time)
-    return {"own": own, "tie": tie, "time": time}
-
-
-def _moment(value: Any, column: str) -> str:
-    """A time as ISO 8601, from ISO text, a date or seconds since 1970. Raises ValueError."""
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat()
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"'{column}' is '{one_line(str(value), 40)}', not a time") from None
-
-
-def _fit(value: Any, kind: ColumnType) -> Any:
-    """`value` as a column of `kind` holds it; None where it cannot."""
-    if kind in ("string", "label"):
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return None
-        return value if isinstance(value, str) else str(value)
-    if kind == "strings":
-        good = isinstance(value, list) and all(isinstance(v, str) for v in value)
-        return value if good else None
-    if kind == "spans":
-        good = isinstance(value, list) and all(isinstance(v, dict) and "text" in v for v in value)
-        return [{"start": v.get("start"), "text": v["text"], "label": v.get("label")} for v in value] if good else None
-    return canonical_json(value)
-
-
-def row_id(corpus: str, fields: Mapping[str, Any]) -> str:
-    """A row's id: a hash of its corpus's name and its content, so the same row has the same id in every release.
-
-    Raises ValueError where the content is not text that UTF-8 can hold.
-    """
-    return _hashed([corpus, dict(fields)])
-
-
-def _hashed(value: Any) -> str:
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=12).hexdigest()
+def _check_condition(unit: Unit) -> None:
+    """Try `where:` on a table without rows. Raises UserError with what the database says."""
+    if unit.corpus.where is not None:
+        try:
+            databases.fits(read_schema(unit.columns).empty_table(), unit.corpus.where)
+        except ValueError as error:
+            do = f"a SQL condition on {', '.join(unit.columns)}"
+            raise UserError(f"corpus '{unit.corpus.name}': where", str(error), do) from None

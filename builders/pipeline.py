@@ -32,6 +32,8 @@ class Built:
     leak: Leak
     counts: Mapping[str, dict[str, int]]  # by corpus: rows after each step
     rejecting: Mapping[str, list[Path]]   # by corpus: shards whose rejects count, in order
+    personal: Mapping[str, dict[str, int]]  # by corpus: rows with each kind of personal data, as they stand
+    review: Path                            # lists for a person to look at
 
 
 def run_steps(run: stages.Run) -> Built:
@@ -45,7 +47,10 @@ def run_steps(run: stages.Run) -> Built:
     names = [c.name for c in run.plan.recipe.corpora]
     counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
     rejecting = {name: [path for tables in steps.values() for path in tables[name]] for name in names}
-    return Built(run.plan, splits, [path for name in names for path in examples[name]], leak, counts, rejecting)
+    return Built(
+        run.plan, splits, [path for name in names for path in examples[name]], leak, counts, rejecting,
+        stages.personal_data(run, read), run.work / "review",
+    )
 
 
 def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:

@@ -71,7 +71,9 @@ def make_plan(recipe_path: Path, base: Path | None = None, packs_from: Mapping[s
     for corpus in recipe.corpora:
         pack = packs[corpus.pack]
         columns = pack.settings.columns
-        sources[corpus.name] = plan_sources(corpus, columns, known_labels(pack), pack.settings.language, base)
+        sources[corpus.name] = plan_sources(
+            corpus, columns, known_labels(pack), pack.settings.language, base, recipe.clean
+        )
     return Plan(recipe, document, packs, sources, _previous(recipe, document))
 
 

@@ -3,32 +3,15 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from zhiling.builders.sources import Format, HubSource
+from zhiling.builders.sources import Format, Malformed, Row, Unit
 from zhiling.errors import UserError, one_line
-
-if TYPE_CHECKING:
-    from zhiling.builders.corpus import Unit
 
 MAX_LINE = 16 * 2**20
 
 
-@dataclass(frozen=True)
-class Malformed:
-    """A row that could not be read, and why."""
-
-    text: str
-    why: str
-    reason: str = "malformed"
-
-
-Row = tuple[str, dict[str, Any] | Malformed]
-
-
-def read_lines(file: IO[bytes], kind: Format, unit: "Unit") -> Iterator[Row]:
+def read_lines(file: IO[bytes], kind: Format, unit: Unit) -> Iterator[Row]:
     """Rows of a JSONL, TSV, CSV or plain text file, or of the stretch of it that `unit` names."""
     if kind == "csv":
         yield from _csv(file, unit)
@@ -85,7 +68,7 @@ def _decode(raw: bytes, encoding: str) -> str:
     return raw.decode(encoding).removeprefix("\ufeff")
 
 
-def _csv(file: IO[bytes], unit: "Unit") -> Iterator[Row]:
+def _csv(file: IO[bytes], unit: Unit) -> Iterator[Row]:
     """CSV with quotes and line breaks in cells; a file in another encoding stops at the row that shows it."""
     csv.field_size_limit(MAX_LINE)
     lines = (raw.decode(unit.corpus.encoding, "surrogateescape") for raw in file)
@@ -120,42 +103,37 @@ def _without_mark(lines: Iterable[str]) -> Iterator[str]:
         yield line.removeprefix("\ufeff") if n == 0 else line
 
 
-def read_parquet(path: Path, shown: str) -> Iterator[Row]:
+def read_parquet(file: IO[bytes], shown: str) -> Iterator[Row]:
     """Rows of a Parquet file, a batch at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
-            row = 0
-            for batch in file.iter_batches(4096):
-                for value in batch.to_pylist():
-                    row += 1
-                    yield f"{shown}:{row}", value
+        with pq.ParquetFile(file) as parquet:
+            yield from _batches(parquet.iter_batches(4096), shown)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(shown, f"not a readable Parquet file ({one_line(str(error))})", "mend the file") from None
 
 
-def read_hub(hub: HubSource, shown: str) -> Iterator[Row]:
-    """Rows of a dataset that `datasets.load_dataset` opens, streamed; class labels by their names."""
+def read_arrow(file: IO[bytes], shown: str) -> Iterator[Row]:
+    """Rows of an Arrow file or stream (what `datasets` keeps in its cache), a batch at a time."""
+    import pyarrow as pa
+
     try:
-        import datasets
-    except ImportError:
-        raise UserError(shown, "the `datasets` library is not installed", "pip install 'zhiling[hub]'") from None
-    try:
-        data = datasets.load_dataset(
-            hub.name, hub.config, split=hub.split, revision=hub.revision, streaming=True
-        )
-    except Exception as error:  # the library raises its own, the Hub client's and plain OS errors
-        saw = f"cannot be opened ({one_line(str(error), 160)})"
-        raise UserError(shown, saw, "check name, config and split") from None
-    names = {
-        column: feature.names
-        for column, feature in (data.features or {}).items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    for number, row in enumerate(data, 1):
-        for column, known in names.items():
-            if isinstance(row.get(column), int) and 0 <= row[column] < len(known):
-                row[column] = known[row[column]]
-        yield f"{shown}:{hub.split}:{number}", row
+        magic = file.read(6)
+        file.seek(0)
+        if magic == b"ARROW1":
+            reader = pa.ipc.open_file(file)
+            yield from _batches((reader.get_batch(i) for i in range(reader.num_record_batches)), shown)
+        else:
+            yield from _batches(pa.ipc.open_stream(file), shown)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(shown, f"not a readable Arrow file ({one_line(str(error))})", "mend the file") from None
+
+
+def _batches(batches: Iterable[Any], shown: str) -> Iterator[Row]:
+    row = 0
+    for batch in batches:
+        for value in batch.to_pylist():
+            row += 1
+            yield f"{shown}:{row}", value

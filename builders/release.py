@@ -44,6 +44,7 @@ def write_release(built: Built, work: Path, folder: Path) -> None:
             for each in (pack, *bases(pack)):
                 _copy_pack(each.folder, part / "packs" / each.name)
         shutil.copyfile(built.plan.document.path, part / "recipe.yaml")
+        shutil.copytree(built.review, part / "review")
         about = _about(built, sizes, rejects)
         write_card(part, built.plan, about)
         write_manifest(part, "release", about)
@@ -151,6 +152,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
         },
         "ledger": {name: _ledger(counts, rejects[name]) for name, counts in built.counts.items()},
         "leak": asdict(built.leak),
+        "personal_data": dict(built.personal),
     }
 
 
@@ -171,8 +173,9 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
         by_step[key.partition(":")[0]] += count
     assert counts["read"] == counts["kept"] + by_step["clean"], "the ledger does not add up"
     return {
-        "rows_in_sources": counts["read"] + by_step["read"],
-        "rows_read": counts["read"],
+        "rows_in_sources": counts["read"] + by_step["screen"] + by_step["read"],
+        "rows_read": counts["read"] + by_step["screen"],
+        "rows_screened": counts["read"],
         "rows_kept": counts["kept"],
         "renderings_wanted": counts["examples"] + by_step["render"],
         "renderings_made": counts["examples"],

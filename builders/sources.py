@@ -1,25 +1,32 @@
-"""A corpus in a recipe: where its rows are and what its columns and labels mean to its pack."""
+"""A corpus in a recipe: where its rows are and what its columns and labels mean to its pack; units of reading it."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from zhiling.rows import Split
+from zhiling.builders.screen import ScreenSettings
+from zhiling.rows import ColumnType, Split
 from zhiling.settings import Settings
 
 SIDES: dict[str, Split] = {  # what sources call their sides
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "test": "test", "testing": "test",
 }
-Format = Literal["jsonl", "csv", "tsv", "parquet", "text"]
+Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow", "text", "conll", "people_daily"]
+Cast = Literal["json", "whole", "lines", "tabs", "commas", "spaces"]
 
 
 class SourceFile(Settings):
     """One file of a corpus."""
 
-    path: str = Field(description="a file, relative to the recipe; `package:NAME/FILE` inside an installed package")
+    path: str = Field(description="a file or a pattern (`data/**/*.jsonl`), relative to the recipe; "
+                      "`package:NAME/FILE` inside an installed package")
+    inside: str = Field("*", description="which files of a .zip are read")
     format: Format | None = Field(None, description="by the file's ending where absent")
-    set: dict[str, str] = Field({}, description="columns that have one value in the whole file")
+    set: dict[str, str | list[str]] = Field({}, description="columns that have one value in the whole file")
     split: Split | None = Field(None, description="the side that the source itself gives the file's rows")
 
 
@@ -29,7 +36,21 @@ class HubSource(Settings):
     name: str
     config: str | None = None
     split: str = "train"
-    revision: str | None = None
+    revision: str | None = Field(None, description="branch, tag or commit; the commit that was read is in the manifest")
+
+
+class SqlSource(Settings):
+    """Rows that a query gives: of a SQLite file, or of the PostgreSQL database that an environment variable names."""
+
+    sqlite: str | None = Field(None, description="a SQLite file, relative to the recipe")
+    postgres: str | None = Field(None, description="name of the environment variable that holds the connection string")
+    query: str = Field(description="a SELECT; end it with ORDER BY, so that rows are numbered alike each time")
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        if (self.sqlite is None) == (self.postgres is None):
+            raise ValueError("give either `sqlite` or `postgres`")
+        return self
 
 
 class CorpusSettings(Settings):
@@ -40,8 +61,11 @@ class CorpusSettings(Settings):
     templates: list[str] | None = Field(None, description="all of the pack's where absent")
     files: list[SourceFile] = Field([])
     hub: HubSource | None = None
+    sql: SqlSource | None = None
     columns: dict[str, str] = Field({}, description="pack column -> column of the source")
-    labels: dict[str, str] = Field({}, description="value in the source -> label of the pack")
+    labels: dict[str, str] = Field({}, description="value in the source -> label of the pack, of spans too")
+    casts: dict[str, Cast] = Field({}, description="pack column -> how its text in the source is taken apart")
+    where: str | None = Field(None, description="SQL condition on the pack's columns; other rows are left out")
     split_column: str | None = Field(None, description="column of the source that holds its own split; it is kept")
     together: str | None = Field(None, description="column whose equal values stay on one side: a user, a document")
     time: str | None = Field(None, description="column with the row's time, for `split: time:`")
@@ -54,6 +78,38 @@ class CorpusSettings(Settings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if bool(self.files) == (self.hub is not None):
-            raise ValueError("give either `files` or `hub`")
+        if [bool(self.files), self.hub is not None, self.sql is not None].count(True) != 1:
+            raise ValueError("give one of `files`, `hub` and `sql`")
         return self
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker reads at a time: a file, a stretch of its lines, or all that a hub or a database gives."""
+
+    corpus: CorpusSettings
+    columns: Mapping[str, ColumnType]
+    labels: Mapping[str, tuple[str, ...]]  # label column -> known labels
+    language: str
+    screen: ScreenSettings
+    path: Path | None                       # None: the corpus's hub or database
+    shown: str                              # the path as the recipe writes it
+    format: Format | None
+    fixed: Mapping[str, Any]
+    member: str | None = None               # of a .zip
+    offset: int = 0
+    length: int | None = None               # bytes; None: to the end
+    first_line: int = 1
+    split: Split | None = None              # the side that the source gives all of it
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A row that could not be read, and why."""
+
+    text: str
+    why: str
+    reason: str = "malformed"
+
+
+Row = tuple[str, dict[str, Any] | Malformed]  # where it stands, and what stands there

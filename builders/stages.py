@@ -95,6 +95,16 @@ def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:
     return verdicts, judge_rows(files, recipe.clean, recipe.split, recipe.seed, run.plan.previous, verdicts)
 
 
+def personal_data(run: Run, rows: Tables) -> dict[str, dict[str, int]]:
+    """By corpus: rows that hold each kind of personal data, those left in and masked."""
+    import duckdb
+
+    counts = "SELECT kind, count(*) FROM (SELECT unnest(found) AS kind FROM read_parquet($files)) GROUP BY 1 ORDER BY 1"
+    with duckdb.connect() as db:
+        paths = {name: [str(p) for p in files] for name, files in rows.items()}
+        return {name: dict(db.execute(counts, {"files": files}).fetchall()) for name, files in paths.items()}
+
+
 def split(run: Run, rows: Tables, verdicts: Path) -> Tables:
     """The rows that stay, each with its group and side."""
     recipe = run.plan.recipe

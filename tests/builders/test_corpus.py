@@ -14,8 +14,9 @@ import pytest
 import zstandard
 
 from zhiling.builders import corpus as corpus_module
-from zhiling.builders.corpus import plan_sources, read_schema, read_unit, row_id
+from zhiling.builders.corpus import plan_sources, read_unit
 from zhiling.builders.engines import Reject
+from zhiling.builders.fit import read_schema, row_id
 from zhiling.builders.sources import CorpusSettings
 from zhiling.errors import UserError
 from zhiling.rows import ColumnType

@@ -1,0 +1,139 @@
+"""Rows by SQL: what a query gives, and which rows of a table a condition keeps.
+
+SQLite and PostgreSQL are read through DuckDB and its scanner extensions; without the one for SQLite, Python's own
+driver reads the file. A recipe may come from a stranger: its query sees the one database that it names, read-only,
+its condition sees one table, and neither can open a file, the network or another database.
+"""
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from zhiling.builders.sources import Row, SqlSource
+from zhiling.errors import UserError, one_line
+from zhiling.store import canonical_json
+
+ALONE: dict[str, Any] = {
+    "enable_external_access": "false", "python_enable_replacements": "false", "lock_configuration": "true",
+}
+BATCH = 4_096
+
+
+def fits(table: pa.Table, condition: str) -> list[bool]:
+    """Which rows of `table` a SQL condition keeps; null counts as no. Raises ValueError with what is wrong in it."""
+    import duckdb
+
+    with duckdb.connect(config=ALONE) as db:
+        db.register("rows", table)
+        try:
+            answers = db.sql(f"SELECT coalesce(({condition}), false)::BOOLEAN AS kept FROM rows").fetchall()
+        except duckdb.Error as error:
+            raise ValueError(one_line(str(error), 160)) from None
+    if len(answers) != len(table):
+        raise ValueError("gives another number of rows than it was given")
+    return [kept for (kept,) in answers]
+
+
+def place(sql: SqlSource, base: Path) -> Path | None:
+    """The SQLite file of a source. Raises UserError where it, or the variable with the address, is not there."""
+    if sql.sqlite is not None:
+        if not (base / sql.sqlite).is_file():
+            raise UserError(sql.sqlite, "no such file", "check the path (it is relative to the recipe)")
+        return base / sql.sqlite
+    if not os.environ.get(str(sql.postgres)):
+        do = f"export {sql.postgres}='host=... dbname=... user=...' (a libpq connection string)"
+        raise UserError(f"sql: postgres: {sql.postgres}", "no such environment variable", do)
+    return None
+
+
+def digest_rows(sql: SqlSource, path: Path | None, shown: str) -> str:
+    """sha256 of all that the query gives: a database has no revision of its own."""
+    sha = hashlib.sha256(sql.query.encode())
+    for _, row in read(sql, path, shown):
+        sha.update(canonical_json(row).encode("utf-8", "surrogatepass"))
+    return sha.hexdigest()
+
+
+def read(sql: SqlSource, path: Path | None, shown: str) -> Iterator[Row]:
+    """The rows of a query, numbered from 1. Raises UserError with what the database says."""
+    import duckdb
+
+    kind = "sqlite" if path is not None else "postgres"
+    with duckdb.connect() as db:
+        if not _load(db, kind):
+            if path is None:
+                do = "pip install duckdb-extension-postgres-scanner in duckdb's version, or run once with a network"
+                raise UserError(shown, "DuckDB's postgres extension is neither installed nor to be had", do)
+            yield from _read_sqlite(path, sql.query, shown)
+            return
+        try:
+            _attach(db, kind, str(path) if path is not None else os.environ[str(sql.postgres)])
+            reader: Any = db.sql(sql.query)
+            if reader is None:
+                raise UserError(shown, "the query gives no rows", "write a SELECT")
+            names = reader.columns
+            number = 0
+            while batch := reader.fetchmany(BATCH):
+                for values in batch:
+                    number += 1
+                    yield f"{shown}:{number}", _row(names, values)
+        except duckdb.Error as error:
+            said = one_line(_without_secrets(str(error)), 200)
+            raise UserError(shown, said, "mend the query or the address") from None
+
+
+def _attach(db: Any, kind: str, address: str) -> None:
+    quoted = address.replace("'", "''")
+    db.execute(f"ATTACH '{quoted}' AS source (TYPE {kind}, READ_ONLY)")
+    db.execute("USE source")
+    if kind == "sqlite":  # PostgreSQL connects as it goes
+        db.execute("SET enable_external_access = false")
+    db.execute("SET lock_configuration = true")
+
+
+def _without_secrets(text: str) -> str:
+    """An error's text without the passwords of a connection string."""
+    words = text.split(" ")
+    return " ".join("password=..." if w.lower().startswith("password=") or "://" in w else w for w in words)
+
+
+def _row(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    plain = (str, int, float, bool, list, dict, type(None))
+    return {n: v if isinstance(v, plain) else str(v) for n, v in zip(names, values, strict=True)}
+
+
+def _load(db: Any, kind: str) -> bool:
+    """Load DuckDB's scanner for a kind of database: one that is installed, one that pip installed, or the network's."""
+    import duckdb
+
+    spec = importlib.util.find_spec(f"duckdb_extension_{kind}_scanner")
+    packaged = [p for place in (spec.submodule_search_locations or [] if spec else [])
+                for p in sorted(Path(place).rglob(f"v{duckdb.__version__}/**/*.duckdb_extension"))]
+    for statement in [f"LOAD {kind}", *(f"LOAD '{p}'" for p in packaged), f"INSTALL {kind}; LOAD {kind}"]:
+        try:
+            db.execute(statement)
+            return True
+        except duckdb.Error:
+            continue
+    return False
+
+
+def _read_sqlite(path: Path, query: str, shown: str) -> Iterator[Row]:
+    import sqlite3
+
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            db.execute("PRAGMA query_only = true")
+            db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+            found = db.execute(query)
+            names = [column[0] for column in found.description or ()]
+            for number, values in enumerate(found, 1):
+                yield f"{shown}:{number}", _row(names, values)
+    except (sqlite3.Error, sqlite3.Warning) as error:
+        raise UserError(shown, one_line(str(error), 200), "mend the query or the file") from None

@@ -1,0 +1,153 @@
+"""One source row as a corpus row, or why it cannot be one: columns mapped, cast and checked, labels mapped, screened.
+
+In: a row with its source's own column names. Out: a row of `read_schema`, or a reject with file and line. A label
+that nobody mapped stops the build, unless the recipe rejects such rows.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from zhiling.builders.engines import Reject
+from zhiling.builders.screen import masked, screen
+from zhiling.builders.sources import SIDES, Cast, Malformed, Unit
+from zhiling.errors import UserError, did_you_mean, one_line
+from zhiling.rows import ColumnType, corpus_schema
+from zhiling.store import canonical_json
+
+ASIDE = [  # what a row brings along for the steps before the release, by name and type
+    ("own", pa.string()),   # the side that its source gives it
+    ("tie", pa.string()),   # a digest that rows which stay together share
+    ("time", pa.string()),  # ISO 8601
+    ("found", pa.list_(pa.string())),  # kinds of personal data in it
+]
+CASTS: dict[Cast, Callable[[str], Any]] = {
+    "json": json.loads, "whole": lambda text: str(int(float(text))), "lines": str.splitlines,
+    "tabs": lambda text: text.split("\t"), "commas": lambda text: [part.strip() for part in text.split(",")],
+    "spaces": str.split,
+}
+
+
+def read_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
+    """Schema of rows as read: corpus rows, and what each brings along."""
+    return pa.schema([*corpus_schema(columns), *ASIDE])
+
+
+def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict[str, Any] | Reject:
+    """One source row as a corpus row, or why it cannot be one."""
+    def reject(reason: str, detail: str) -> Reject:
+        shown = json.loads(json.dumps(raw if isinstance(raw, dict) else {"raw": raw.text}, default=str))
+        kept, said = masked(shown, unit.screen), masked(detail, unit.screen)
+        return Reject("read", reason, said, source, unit.corpus.name, kept)
+
+    if isinstance(raw, Malformed):
+        return reject(raw.reason, raw.why)
+    fields: dict[str, Any] = {}
+    for column, kind in unit.columns.items():
+        name = unit.corpus.columns.get(column, column)
+        value = unit.fixed[column] if column in unit.fixed else raw.get(name)
+        if value is None:
+            return reject("missing_column", f"no '{name}'")
+        try:
+            fitted = _fit(_cast(value, unit.corpus.casts.get(column)), kind)
+        except (ValueError, OverflowError, RecursionError) as error:
+            return reject("cannot_cast", f"'{name}': {one_line(str(error))}")
+        if fitted is None:
+            return reject("wrong_type", f"'{name}' is a {type(value).__name__}, not a {kind}")
+        if kind == "label":
+            fitted = unit.corpus.labels.get(fitted, fitted)
+            known = unit.labels.get(column, ())
+            if known and fitted not in known:
+                if unit.corpus.unknown_labels == "stop":
+                    do = f"{did_you_mean(fitted, known)} (map it under `labels:`, or set `unknown_labels: reject`)"
+                    raise UserError(source, f"unknown label '{one_line(fitted, 40)}' in '{name}'", do)
+                return reject("unknown_label", f"'{name}' is '{one_line(fitted, 40)}'")
+        elif kind == "spans":
+            fitted = [{**span, "label": unit.corpus.labels.get(span["label"], span["label"])} for span in fitted]
+        fields[column] = fitted
+    if all(not fields[c].strip() for c, k in unit.columns.items() if k == "string"):
+        return reject("empty", "no text in any column")
+    try:
+        aside = _aside(unit, raw)
+    except ValueError as error:
+        return reject("unusable_value", str(error))
+    seen = screen(fields, unit.columns, unit.language, unit.screen)
+    if seen.refusal is not None:
+        return Reject("screen", *seen.refusal, source, unit.corpus.name, seen.fields)
+    try:
+        identity = row_id(unit.corpus.name, seen.fields)
+    except ValueError as error:  # half a surrogate pair, or a number that JSON does not have
+        return reject("malformed", one_line(str(error)))
+    return {
+        "id": identity, "corpus": unit.corpus.name, "revision": unit.corpus.revision,
+        "license": unit.corpus.license, "language": unit.language, "source": source,
+        **seen.fields, **aside, "found": seen.kinds,
+    }
+
+
+def _aside(unit: Unit, raw: Mapping[str, Any]) -> dict[str, str | None]:
+    """The row's own side, tie and time. Raises ValueError where its source says something else there."""
+    corpus, own, tie, time = unit.corpus, unit.split, None, None
+    if corpus.split_column is not None:
+        said = str(raw.get(corpus.split_column)).strip().lower()
+        if said not in SIDES:
+            raise ValueError(f"'{corpus.split_column}' is '{one_line(said, 40)}', not a split")
+        own = SIDES[said]
+    if corpus.together is not None:
+        value = raw.get(corpus.together)
+        if value is None:
+            raise ValueError(f"no '{corpus.together}'")
+        tie = _hashed(["tie", corpus.name, value])
+    if corpus.time is not None:
+        time = _moment(raw.get(corpus.time), corpus.time)
+    return {"own": own, "tie": tie, "time": time}
+
+
+def _moment(value: Any, column: str) -> str:
+    """A time as ISO 8601, from ISO text, a date or seconds since 1970. Raises ValueError."""
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat()
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"'{column}' is '{one_line(str(value), 40)}', not a time") from None
+
+
+def _cast(value: Any, cast: Cast | None) -> Any:
+    """A source's text taken apart as the recipe says. Raises ValueError where it is no such text."""
+    if cast is None or not isinstance(value, str | int | float):
+        return value
+    return CASTS[cast](str(value))
+
+
+def _fit(value: Any, kind: ColumnType) -> Any:
+    """`value` as a column of `kind` holds it; None where it cannot."""
+    if kind in ("string", "label"):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return None
+        return value if isinstance(value, str) else str(value)
+    if kind == "strings":
+        good = isinstance(value, list) and all(isinstance(v, str) for v in value)
+        return value if good else None
+    if kind == "spans":
+        good = isinstance(value, list) and all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in value)
+        keys = ("start", "text", "label")
+        return [{key: v.get(key) for key in keys} for v in value] if good else None
+    return canonical_json(value)
+
+
+def row_id(corpus: str, fields: Mapping[str, Any]) -> str:
+    """A row's id: a hash of its corpus's name and its content, so the same row has the same id in every release.
+
+    Raises ValueError where the content is not text that UTF-8 can hold.
+    """
+    return _hashed([corpus, dict(fields)])
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=12).hexdigest()

@@ -1,0 +1,57 @@
+"""Rows are looked at one by one: masked with their spans in place, dropped without leaving the datum in the rejects."""
+
+import json
+from typing import Any
+
+from tests.conftest import RecipeMaker
+from zhiling.builders.pipeline import build
+from zhiling.builders.screen import ScreenSettings, screen
+from zhiling.store import read_json
+
+COLUMNS: Any = {"text": "string", "entities": "spans", "about": "json", "label": "label"}
+ROW = {
+    "text": "电话13812345678，找张三", "entities": [
+        {"start": 2, "text": "13812345678", "label": "phone"}, {"start": 15, "text": "张三", "label": "person"},
+    ], "about": '{"phone":13812345678,"who":"张三"}', "label": "x",
+}
+
+
+def looked_at(**personal: Any) -> Any:
+    return screen(ROW, COLUMNS, "zh", ScreenSettings.model_validate({"personal_data": personal or None}))
+
+
+def test_reporting_changes_nothing() -> None:
+    seen = looked_at(action="report")
+    assert (seen.fields, seen.kinds, seen.refusal) == (ROW, ["mobile"], None)
+    assert looked_at().kinds == []
+
+
+def test_masking_keeps_every_span_on_its_text_and_json_valid() -> None:
+    fields = looked_at(action="mask").fields
+    assert fields["text"] == "电话[MOBILE]，找张三"
+    assert [fields["text"][s["start"] :][: len(s["text"])] for s in fields["entities"]] == ["[MOBILE]", "张三"]
+    assert [s["text"] for s in fields["entities"]] == ["[MOBILE]", "张三"]
+    assert json.loads(fields["about"]) == {"phone": "[MOBILE]", "who": "张三"}
+
+
+def test_dropping_names_the_kind_and_masks_the_reject() -> None:
+    seen = looked_at(action="drop")
+    assert seen.refusal == ("personal_data", "mobile")
+    assert "13812345678" not in json.dumps(seen.fields)
+
+
+def test_in_a_release_the_ledger_counts_them_and_no_file_holds_them(make: RecipeMaker, reviews: list[Any]) -> None:
+    bad = [{"text": f"联系我：1381234567{i}", "label": "positive"} for i in range(3)]
+    broken = ['{"text": "电话13900001111", "label"', {"text": "好", "label": "positive"}]
+    make.corpus([*reviews[:200], *bad, *broken])
+    clean = {"personal_data": {"action": "drop"}, "quality": {"min_characters": 2}}
+    release = build(make.recipe(clean=clean), make.folder / "out")
+    ledger = read_json(release / "manifest.json")["ledger"]["reviews"]
+    assert ledger["rejects"]["screen: personal_data"] == 3
+    assert ledger["rejects"]["screen: too_short"] >= 1
+    screened = sum(n for reason, n in ledger["rejects"].items() if reason.startswith("screen: "))
+    assert ledger["rows_read"] - ledger["rows_screened"] == screened
+    assert ledger["rows_in_sources"] == 205
+    for path in release.rglob("*"):
+        assert not path.is_file() or b"138123456" not in path.read_bytes()
+        assert not path.is_file() or b"13900001111" not in path.read_bytes()
