@@ -1,9 +1,13 @@
-"""Split rows to example rows: which templates, how many shots, rendered, with exemplars before them."""
+"""Split rows to example rows: which templates, how many shots, rendered, with exemplars before them.
 
-import hashlib
+Everything is done by columns: a template is rendered for all rows that want it, what a row brings along is taken
+from the split table by place, draws and ids are hashed many at a time. No row is ever a dict of its own.
+"""
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +18,12 @@ from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.builders.exemplars import Exemplar, Pool, choose, read_pool
 from zhiling.builders.recipe import RenderSettings
 from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA
-from zhiling.seeds import draw, shuffled, uniform
+from zhiling.seeds import draws
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
 
 ORDERED_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("split", pa.string())).append(pa.field("order", pa.uint64()))
+TAKEN = ("language", "corpus", "revision", "license", "source", "group_id", "augmentation", "split")
 
 
 @dataclass(frozen=True)
@@ -35,45 +40,74 @@ class RenderJob:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A rendering that is asked for: which row, how many shots."""
+class Batch:
+    """The split rows of a job, as columns."""
 
-    row: dict[str, Any]
-    shots: int
+    table: pa.Table
+    ids: Sequence[str]
+    groups: Sequence[str]
+    sides: Sequence[str]
+    fields: dict[str, list[Any]]  # the pack's declared columns
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Renderings that one template is asked for: which rows, each with how many shots."""
+
+    places: Sequence[int]
+    shots: Sequence[int]
 
 
 def make_examples(job: RenderJob) -> Iterator[Piece]:
     """Example rows of one unit, a piece for each template, with the side and place that each will have."""
-    rows = job.rows.read().to_pylist()
-    pack = _pack(job.pack_folder, job.pack_digest)
-    wishes: dict[str, list[Wish]] = {name: [] for name in job.templates}
-    for row in rows:
-        for name, shots in _wishes(job, row):
-            wishes[name].append(Wish(row, shots))
+    pack, table = _pack(job.pack_folder, job.pack_digest), job.rows.read()
+    ids, groups, sides = (table[name].to_pylist() for name in ("id", "group_id", "split"))
+    batch = Batch(table, ids, groups, sides, {name: table[name].to_pylist() for name in pack.settings.columns})
     yield Piece(ORDERED_SCHEMA.empty_table())
-    for name in job.templates:
-        if wishes[name]:
-            yield _render(job, pack, name, wishes[name])
+    train = [i for i, side in enumerate(sides) if side == "train"]
+    held_out = [i for i, side in enumerate(sides) if side != "train"]
+    for name, places in zip(job.templates, _chosen(job, ids, train), strict=True):
+        wishes = _wishes(job, name, ids, places, held_out)
+        if wishes.places:
+            yield _render(job, pack, name, batch, wishes)
 
 
-def _wishes(job: RenderJob, row: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Train rows: a few templates, each with a drawn number of shots. Held-out rows: every template and shots."""
-    if row["split"] != "train":
-        for name in job.templates:
-            for shots in sorted(job.settings.shots):
-                yield name, shots
-        return
-    for name in shuffled(job.templates, job.seed, "templates", row["id"])[: job.settings.templates_per_row]:
-        yield name, _draw_shots(job.settings.shots, job.seed, f"{row['id']}\x1f{name}")
+def _chosen(job: RenderJob, ids: Sequence[str], train: Sequence[int]) -> list[list[int]]:
+    """For each template the train rows that drew it: each row draws a few."""
+    count, few = len(job.templates), job.settings.templates_per_row
+    if few >= count:
+        return [list(train)] * count
+    chosen: list[list[int]] = [[] for _ in job.templates]
+    drawn = [draws(job.seed, "templates", [f"{ids[i]}\x1f{t}" for i in train]) for t in range(count)]
+    for i, row in zip(train, zip(*drawn, strict=True), strict=True):
+        for t in sorted(range(count), key=row.__getitem__)[:few]:
+            chosen[t].append(i)
+    return chosen
 
 
-def _draw_shots(shares: dict[int, float], seed: int, key: str) -> int:
-    at = uniform(seed, "shots", key) * sum(shares.values())
-    for shots, share in sorted(shares.items()):
-        at -= share
-        if at < 0:
-            return shots
-    return max(shares)
+def _wishes(
+    job: RenderJob, name: str, ids: Sequence[str], places: Sequence[int], held_out: Sequence[int]
+) -> Wishes:
+    """Train rows with a drawn number of shots; held-out rows with every number."""
+    shots = sorted(job.settings.shots)
+    every = [i for i in held_out for _ in shots]
+    return Wishes([*places, *every], [*_draw_shots(job, name, [ids[i] for i in places]), *shots * len(held_out)])
+
+
+def _draw_shots(job: RenderJob, name: str, ids: Sequence[str]) -> list[int]:
+    """A number of shots for each train row, in the shares that the recipe asks for."""
+    shares = sorted(job.settings.shots.items())
+    if len(shares) == 1:
+        return [shares[0][0]] * len(ids)
+    total, found = sum(share for _, share in shares), []
+    for drawn in draws(job.seed, "shots", [f"{i}\x1f{name}" for i in ids]):
+        at = (drawn >> 11) / 2**53 * total
+        for shots, share in shares:
+            at -= share
+            if at < 0:
+                break
+        found.append(shots)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -90,85 +124,111 @@ def _compiled(folder: Path, digest: str, name: str) -> Compiled:
 
 
 @lru_cache(maxsize=64)
-def _pool(path: Path, folder: Path, digest: str) -> tuple[Pool, list[dict[str, Any]]]:
+def _pool(path: Path, folder: Path, digest: str) -> tuple[Pool, pa.Table]:
     table = pq.read_table(path)
-    return read_pool(table, _pack(folder, digest).settings.columns), table.to_pylist()
+    return read_pool(table, _pack(folder, digest).settings.columns), table
 
 
 @lru_cache(maxsize=512)
 def _rendered_pool(path: Path, folder: Path, digest: str, name: str, seed: int) -> Rendered:
     """Every exemplar of the pool in one template's words."""
-    return _render_rows(_compiled(folder, digest, name), _pool(path, folder, digest)[1], seed)
+    compiled, table = _compiled(folder, digest, name), _pool(path, folder, digest)[1]
+    columns = {c: table[c].to_pylist() for c in compiled.pack.settings.columns}
+    return render_batch(compiled, columns, table["id"].to_pylist(), seed)
 
 
-def _render_rows(compiled: Compiled, rows: Sequence[dict[str, Any]], seed: int) -> Rendered:
-    columns = {c: [row[c] for row in rows] for c in compiled.pack.settings.columns}
-    return render_batch(compiled, columns, [row["id"] for row in rows], seed)
-
-
-def _render(job: RenderJob, pack: Pack, name: str, wishes: list[Wish]) -> Piece:
+def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes) -> Piece:
     """Render one template for all rows that want it; put exemplars before those that want shots."""
-    rendered = _render_rows(_compiled(job.pack_folder, job.pack_digest, name), [w.row for w in wishes], job.seed)
-    examples: list[dict[str, Any]] = []
+    places = wishes.places
+    columns = {c: [values[i] for i in places] for c, values in batch.fields.items()}
+    compiled = _compiled(job.pack_folder, job.pack_digest, name)
+    rendered = render_batch(compiled, columns, [batch.ids[i] for i in places], job.seed)
+    exemplars = _exemplars(job, name, batch, wishes, rendered)
+    kept: list[int] = []
     rejects: list[Reject] = []
-    for i, wish in enumerate(wishes):
-        refusal, reason = rendered.refusals[i], "refused"
-        if rendered.skipped[i]:
+    for n, refusal in enumerate(rendered.refusals):
+        reason = "refused"
+        if rendered.skipped[n]:
             refusal, reason = "not for this row", "skipped"
-        exemplars = _exemplars(job, name, wish) if wish.shots and refusal is None else []
-        if refusal is None and len(exemplars) < wish.shots:
-            refusal = f"{len(exemplars)} exemplars where {wish.shots} are asked for"
-        if refusal is not None:
-            row = {c: wish.row[c] for c in pack.settings.columns}
-            detail = f"{pack.name}/{name}: {refusal}"
-            rejects.append(Reject("render", reason, detail, wish.row["source"], wish.row["corpus"], row))
-            continue
-        examples.append(_example(job, pack, name, wish, rendered, i, exemplars))
-    return Piece(pa.Table.from_pylist(examples, schema=ORDERED_SCHEMA), rejects)
+        elif refusal is None and len(exemplars.get(n, ())) < wishes.shots[n]:
+            refusal = f"{len(exemplars[n])} exemplars where {wishes.shots[n]} are asked for"
+        if refusal is None:
+            kept.append(n)
+        else:
+            row = batch.table.slice(places[n], 1).select([*batch.fields, "source", "corpus"]).to_pylist()[0]
+            source, corpus = row.pop("source"), row.pop("corpus")
+            rejects.append(Reject("render", reason, f"{pack.name}/{name}: {refusal}", source, corpus, row))
+    return Piece(_examples(job, pack, name, batch, wishes, rendered, exemplars, kept), rejects)
 
 
-def _exemplars(job: RenderJob, name: str, wish: Wish) -> list[tuple[Exemplar, str]]:
-    """The row's exemplars and their text in this template; those that the template refuses are passed over."""
+def _exemplars(
+    job: RenderJob, name: str, batch: Batch, wishes: Wishes, rendered: Rendered
+) -> dict[int, list[tuple[Exemplar, str]]]:
+    """By wish: exemplars and their text in this template; those that the template refuses are passed over."""
+    found: dict[int, list[tuple[Exemplar, str]]] = {}
+    if not any(wishes.shots):
+        return found
     place = (job.pool, job.pack_folder, job.pack_digest)
-    pool, _ = _pool(*place)
-    rendered = _rendered_pool(*place, name, job.seed)
-    chosen = choose(pool, wish.row["id"], wish.row["group_id"], wish.shots, job.seed)
-    return [
-        (e, rendered.prompts[e.index] + rendered.completions[e.index])
-        for e in chosen
-        if rendered.prompts[e.index]
-    ]
+    pool, shown = _pool(*place)[0], _rendered_pool(*place, name, job.seed)
+    for n, (i, shots) in enumerate(zip(wishes.places, wishes.shots, strict=True)):
+        if shots and rendered.prompts[n]:
+            chosen = choose(pool, batch.ids[i], batch.groups[i], shots, job.seed)
+            texts = ((e, shown.prompts[e.index] + shown.completions[e.index]) for e in chosen)
+            found[n] = [(e, text) for e, text in texts if shown.prompts[e.index]]
+    return found
 
 
-def _example(
-    job: RenderJob, pack: Pack, name: str, wish: Wish, rendered: Rendered, i: int,
-    exemplars: list[tuple[Exemplar, str]],
-) -> dict[str, Any]:
-    row = wish.row
-    identity = f"{row['id']}\x1f{pack.name}\x1f{name}\x1f{wish.shots}"
-    example_id = hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+def _examples(
+    job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes, rendered: Rendered,
+    exemplars: dict[int, list[tuple[Exemplar, str]]], kept: Sequence[int],
+) -> pa.Table:
+    """The kept wishes as a table."""
+    def some(values: Sequence[Any]) -> Sequence[Any]:
+        return values if len(kept) == len(values) else [values[n] for n in kept]
+
+    places, shots, prompts = some(wishes.places), some(wishes.shots), some(rendered.prompts)
+    messages, before = some(rendered.messages), [exemplars.get(n, ()) for n in kept] if exemplars else []
+    if exemplars:
+        prompts = [
+            BETWEEN_SHOTS.join([*(text for _, text in shown), prompt]) if shown else prompt
+            for shown, prompt in zip(before, prompts, strict=True)
+        ]
+        messages = [None if shown else m for shown, m in zip(before, messages, strict=True)]
+    rows = batch.table.select([*TAKEN, "id"]).take(pa.array(places, pa.int64()))
+    source_ids = [batch.ids[i] for i in places]
+    ids = _ids([f"{source}\x1f{pack.name}\x1f{name}\x1f{s}" for source, s in zip(source_ids, shots, strict=True)])
     # held-out rows are ordered by source row, so that the first N documents are the same for every template
-    order_key = example_id if row["split"] == "train" else row["id"]
-    return {
-        "id": example_id,
-        "prompt": BETWEEN_SHOTS.join([*(text for _, text in exemplars), rendered.prompts[i]]),
-        "completion": rendered.completions[i],
-        "choices": rendered.choices[i],
-        "answer": rendered.answers[i],
-        "messages": rendered.messages[i] if not exemplars else None,
-        "task": pack.settings.task,
-        "language": row["language"],
-        "pack": pack.name,
-        "template": name,
-        "corpus": row["corpus"],
-        "revision": row["revision"],
-        "license": row["license"],
-        "source": row["source"],
-        "source_id": row["id"],
-        "group_id": row["group_id"],
-        "shots": wish.shots,
-        "exemplar_ids": [e.id for e, _ in exemplars],
-        "augmentation": row["augmentation"],
-        "split": row["split"],
-        "order": draw(job.seed, "order", order_key),
+    keys = [ids[n] if batch.sides[i] == "train" else batch.ids[i] for n, i in enumerate(places)]
+    columns = {
+        **{column: rows[column] for column in TAKEN},
+        "id": ids,
+        "prompt": prompts,
+        "completion": some(rendered.completions),
+        "choices": _lists(some(rendered.choices)),
+        "answer": some(rendered.answers),
+        "messages": messages if any(messages) else pa.nulls(len(places), EXAMPLE_SCHEMA.field("messages").type),
+        "task": pa.repeat(pack.settings.task, len(places)),
+        "pack": pa.repeat(pack.name, len(places)),
+        "template": pa.repeat(name, len(places)),
+        "source_id": rows["id"],
+        "shots": shots,
+        "exemplar_ids": [[e.id for e, _ in shown] for shown in before] if exemplars else _lists([[]] * len(places)),
+        "order": draws(job.seed, "order", keys),
     }
+    return pa.table({field.name: columns[field.name] for field in ORDERED_SCHEMA}, schema=ORDERED_SCHEMA)
+
+
+def _ids(identities: Sequence[str]) -> list[str]:
+    return [blake2b(identity.encode(), digest_size=12).hexdigest() for identity in identities]
+
+
+def _lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
+    """Lists of texts, of which most rows share a few: each is turned into Arrow once."""
+    places: dict[int, int] = {}
+    distinct: list[Sequence[str] | None] = []
+    for value in values:
+        if id(value) not in places:
+            places[id(value)] = len(distinct)
+            distinct.append(value)
+    at = pa.array([places[id(value)] for value in values], pa.int64())
+    return pa.array(distinct, pa.list_(pa.string())).take(at)
