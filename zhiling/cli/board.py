@@ -72,6 +72,25 @@ def verify(
         raise UserError("results", f"{refused} refused for the reasons above", "give them as `zhiling eval` wrote them")
 
 
+@leaderboard_app.command("report")
+def report(
+    results: Results,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write report.html and report.md there too.")] = None,
+) -> None:
+    """Show one model's results in depth; give a baseline's results too, and labels have their names."""
+    from zhiling.eval_tasks.board_read import runs_below
+    from zhiling.eval_tasks.report import make_report, markdown, show
+    from zhiling.eval_tasks.report_page import page
+    from zhiling.store import write_text
+
+    found = make_report(runs_below(results))
+    show(found)
+    if out is not None:
+        write_text(out / "report.md", markdown(found))
+        write_text(out / "report.html", page(found))
+        print(out / "report.html")
+
+
 def compare(
     a: Annotated[Path, typer.Argument(help="Results folder of the one model.")],
     b: Annotated[Path, typer.Argument(help="Results folder of the other.")],
