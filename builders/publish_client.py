@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 RepoType = Literal["dataset", "model"]
+PASSING_KINDS = ("TransportError", "JSONDecodeError", "NotDoneError")
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -38,6 +39,10 @@ class Patience:
 
 
 PATIENCE = Patience()
+
+
+class NotDoneError(Exception):
+    """An answer said done, and it was not: a proxy in between answers for the Hub, and the client believes it."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def cause(error: BaseException) -> BaseException:
     """The failure of HTTP below what the client wrapped around it."""
     seen: BaseException | None = error
     while seen is not None:
-        if getattr(seen, "response", None) is not None or is_a(seen, "TransportError", "JSONDecodeError"):
+        if getattr(seen, "response", None) is not None or is_a(seen, *PASSING_KINDS):
             return seen
         seen = seen.__cause__ or seen.__context__
     return error
@@ -166,8 +171,14 @@ def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
     found = cause(error)
     if status(found) is not None:
-        return status(found) in PASSING or "Request has expired" in str(found)
-    return is_a(found, "TransportError", "JSONDecodeError") or "X-Repo-Commit" in str(error)
+        return status(found) in PASSING or "Request has expired" in str(found) or is_unsent(error)
+    return is_a(found, *PASSING_KINDS) or any(sign in str(error) for sign in ("X-Repo-Commit", "Consistency check failed"))
+
+
+def is_unsent(error: BaseException) -> bool:
+    """Whether the Hub misses a large file that was sent: something in between took it and said 200."""
+    response = getattr(cause(error), "response", None)
+    return status(error) == 404 and str(getattr(response, "url", "")).endswith("/info/lfs/objects/verify")
 
 
 def retry_after(error: BaseException) -> float | None:
@@ -190,6 +201,8 @@ def plainly(error: BaseException) -> str:
         return f"the connection failed ({type(found).__name__})"
     if is_a(found, "JSONDecodeError") or "X-Repo-Commit" in str(error):
         return "the answer is not the Hub's, but perhaps a proxy's page"
+    if isinstance(found, NotDoneError):
+        return str(found)
     if is_a(found, "LocalTokenNotFoundError"):
         return "no token"
     if is_a(found, "OfflineModeIsEnabled"):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zhiling.builders import publish_client
 from zhiling.builders.publish_artifact import Artifact, check_card
 from zhiling.builders.publish_check import refuse_edits, refuse_obstacles, refuse_version
-from zhiling.builders.publish_client import Hub, RemoteFile, connection, may_pass, plainly, redact, status
+from zhiling.builders.publish_client import Hub, NotDoneError, RemoteFile, connection, may_pass, plainly, redact, status
 from zhiling.builders.publish_plan import Options, differences, make_plan, show
 from zhiling.console import note
 from zhiling.errors import UserError, did_you_mean, one_line
@@ -181,9 +181,18 @@ def _publish(hub: Hub, artifact: Artifact, shelf: Shelf, options: Options) -> st
             refuse_obstacles(hub, artifact, shelf.private, True)  # someone may have been faster, and made it public
             refuse_edits(hub, shelf.files, shelf.log, shelf.manifest, options.yes)
         if not shelf.branch:
-            branch: dict[str, Any] = {"branch": options.revision, "revision": shelf.head, "exist_ok": True}
-            hub.ask("making the branch", lambda: hub.api.create_branch(**hub.place, **branch))
+            _branch(hub, options.revision, shelf.head)
     return _commit(hub, artifact, shelf, options.revision)
+
+
+def _branch(hub: Hub, name: str, commit: str) -> None:
+    """Make a branch that starts at a commit."""
+    def make() -> None:
+        hub.api.create_branch(**hub.place, branch=name, revision=commit, exist_ok=True)
+        if name not in {b.name for b in hub.api.list_repo_refs(**hub.place).branches}:
+            raise NotDoneError("the branch is not there, though the answer said so")
+
+    hub.ask("making the branch", make)
 
 
 def _commit(hub: Hub, artifact: Artifact, shelf: Shelf, revision: str) -> str:
@@ -253,8 +262,13 @@ def _landed(hub: Hub, artifact: Artifact, revision: str, parent: str) -> str:
 
 def _tag(hub: Hub, artifact: Artifact, commit: str) -> None:
     """Set the version's tag, once and for ever."""
-    tag: dict[str, Any] = {"tag": artifact.tag, "revision": commit, "tag_message": artifact.title, "exist_ok": True}
-    hub.ask(f"setting the tag {artifact.tag}", lambda: hub.api.create_tag(**hub.place, **tag))
+    def put() -> None:
+        tag: dict[str, Any] = {"tag": artifact.tag, "revision": commit, "tag_message": artifact.title}
+        hub.api.create_tag(**hub.place, **tag, exist_ok=True)
+        if artifact.tag not in {t.name for t in hub.api.list_repo_refs(**hub.place).tags}:
+            raise NotDoneError("the tag is not there, though the answer said so")
+
+    hub.ask(f"setting the tag {artifact.tag}", put)
 
 
 def _read_back(hub: Hub, artifact: Artifact, commit: str) -> None:

@@ -60,19 +60,23 @@ def test_nothing_is_lost_or_mixed(cell: Cell, hub: Hub, one: Path, two: Path) ->
     assert run(cell, hub, one, two) == (AGAIN if cell.lasting or cell == Cell("lfs_put", "403") else DONE)
 
 
-OUTCOMES: dict[Cell, str] = {}
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("cell", cells(), ids=str)
-def test_the_whole_matrix(cell: Cell, hub: Hub, one: Path, two: Path) -> None:
-    OUTCOMES[cell] = run(cell, hub, one, two)
+def test_the_whole_matrix(
+    cell: Cell, hub: Hub, one: Path, two: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outcome = run(cell, hub, one, two)
     if cell.fault not in ("403", "507", "412") and not cell.lasting:
-        assert OUTCOMES[cell] == DONE, "what passes is waited out"
-    if len(OUTCOMES) == len(cells()):  # the last cell, in a run that saw them all: the docs hold this very table
+        assert outcome == DONE, "what passes is waited out"
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "matrix"
+    shared.mkdir(exist_ok=True)
+    (shared / str(cell)).write_text(outcome)
+    found = {path.name: path.read_text() for path in shared.iterdir()}
+    if len(found) == len(cells()):  # the last cell of a run that tried them all: the docs hold what it found
         before, mark, rest = DOCS.read_text(encoding="utf-8").partition("<!-- matrix -->\n")
         _, end, after = rest.partition("<!-- end of matrix -->")
-        DOCS.write_text(before + mark + "\n".join(table(OUTCOMES)) + "\n" + end + after, encoding="utf-8")
+        DOCS.write_text(before + mark + "\n".join(table(found)) + "\n\n" + end + after, encoding="utf-8")
 
 
 @pytest.mark.long

@@ -122,11 +122,12 @@ def tree(repo: Repo, oid: str) -> dict[str, RemoteFile]:
     return {path: RemoteFile(f["size"], f["oid"], f["lfs"]) for path, f in repo.tree(oid).items()}
 
 
-def table(outcomes: dict[Cell, str]) -> Iterator[str]:
-    """The matrix in Markdown: a row a request, a column a fault; ● done, ○ refused and done by the next push."""
-    columns = [(fault, False) for fault in FAULTS] + [(fault, True) for fault in LASTING]
-    yield "| request | " + " | ".join(f"{fault}{', lasting' if lasting else ''}" for fault, lasting in columns) + " |"
-    yield "|---|" + ":-:|" * len(columns)
-    for request in REQUESTS:
-        marks = ["●" if outcomes[Cell(request, fault, lasting)] == DONE else "○" for fault, lasting in columns]
-        yield f"| `{request}` | " + " | ".join(marks) + " |"
+def table(outcomes: dict[str, str]) -> Iterator[str]:
+    """The matrix in Markdown, a row a request and a column a fault: once, and for as long as the first push runs."""
+    for title, faults, lasting in (("Once", FAULTS, False), ("For as long as the push runs", LASTING, True)):
+        yield f"\n**{title}**\n"
+        yield f"| request | {' | '.join(faults)} |"
+        yield "|---|" + ":-:|" * len(faults)
+        for request in REQUESTS:
+            found = [outcomes[str(Cell(request, fault, lasting))] for fault in faults]
+            yield f"| `{request}` | {' | '.join('●' if outcome == DONE else '○' for outcome in found)} |"
