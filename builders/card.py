@@ -35,6 +35,10 @@ def write_card(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
         "this release": {"test texts seen in train, %": 100 * figures["leaked_share"]},
     }
     write_text(folder / "plots" / "leak.svg", bars("Leak from test to train", shares, "%"))
+    if leak["scores"]:
+        scored = {"naive split by rows": "naive", "this release": "split"}
+        points = {shown: {name: 100 * (s[key] or 0) for name, s in leak["scores"].items()} for shown, key in scored.items()}
+        write_text(folder / "plots" / "leak_scores.svg", bars("Macro-F1 of a linear model", points, "%"))
     about_rows = {**figures, "leak": {**leak, "share": _share(leak)}}
     context = {"recipe": plan.recipe, "about": about, "figures": about_rows, "splits": SPLITS}
     front = yaml.safe_dump(_front_matter(folder, plan, about), allow_unicode=True, sort_keys=False)

@@ -33,6 +33,7 @@ class Built:
     counts: Mapping[str, dict[str, int]]  # by corpus: rows after each step
     rejecting: Mapping[str, list[Path]]   # by corpus: shards whose rejects count, in order
     personal: Mapping[str, dict[str, int]]  # by corpus: rows with each kind of personal data, as they stand
+    scores: Mapping[str, dict[str, float]]  # by corpus: a linear model's, under a naive split and under this one
     review: Path                            # lists for a person to look at
 
 
@@ -41,6 +42,7 @@ def run_steps(run: stages.Run) -> Built:
     read = stages.read(run)
     verdicts, leak = stages.judge(run, read)
     splits = stages.split(run, read, verdicts)
+    scores = stages.review(run, read, splits)
     pools = stages.pool(run, splits)
     examples = stages.render(run, splits, pools)
     steps = {"read": read, "kept": splits, "examples": examples}
@@ -49,7 +51,7 @@ def run_steps(run: stages.Run) -> Built:
     rejecting = {name: [path for tables in steps.values() for path in tables[name]] for name in names}
     return Built(
         run.plan, splits, [path for name in names for path in examples[name]], leak, counts, rejecting,
-        stages.personal_data(run, read), run.work / "review",
+        stages.personal_data(run, read), scores, run.work / "review",
     )
 
 

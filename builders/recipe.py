@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from zhiling.builders.clean import CleanSettings
+from zhiling.builders.leak import ReviewSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
 from zhiling.errors import UserError
@@ -54,6 +55,7 @@ class Recipe(Settings):
     corpora: list[CorpusSettings] = Field(min_length=1)
     clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
+    review: ReviewSettings = ReviewSettings()
     render: RenderSettings = RenderSettings()
     publish: PublishSettings | None = None
     train: dict[str, Any] | None = None

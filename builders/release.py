@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from zhiling.builders.card import write_card
 from zhiling.builders.engines import read_rejects
+from zhiling.builders.leak import measure
 from zhiling.builders.licenses import derived, obstacles
 from zhiling.builders.pipeline import Built
 from zhiling.builders.plan import versions
@@ -151,7 +152,10 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
             for c in plan.recipe.corpora
         },
         "ledger": {name: _ledger(counts, rejects[name]) for name, counts in built.counts.items()},
-        "leak": asdict(built.leak),
+        "leak": {
+            **asdict(built.leak), **measure([p for files in built.splits.values() for p in files]),
+            "scores": dict(built.scores),
+        },
         "personal_data": dict(built.personal),
     }
 

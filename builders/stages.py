@@ -16,11 +16,13 @@ from zhiling.builders.duplicates import Leak, judge_rows
 from zhiling.builders.engines import Engine, RowGroup, Shard, Work, read_rejects, row_groups
 from zhiling.builders.examples import RenderJob, make_examples
 from zhiling.builders.exemplars import PoolJob, make_pool
+from zhiling.builders.leak import ReviewJob, find_label_errors, score_splits
 from zhiling.builders.plan import Plan
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitJob, split_rows
 from zhiling.console import note
 from zhiling.errors import UserError
+from zhiling.store import write_jsonl
 
 Tables = Mapping[str, list[Path]]  # by corpus: the files of one step
 
@@ -113,6 +115,26 @@ def split(run: Run, rows: Tables, verdicts: Path) -> Tables:
         return SplitJob(part, unit, verdicts, run.plan.columns(corpus), recipe.split, recipe.seed)
 
     return run.over_rows("split", "clean and split", split_rows, rows, job)
+
+
+def review(run: Run, rows: Tables, splits: Tables) -> dict[str, dict[str, float]]:
+    """By corpus with labels: a linear model's scores; and likely label errors, listed for a person."""
+    recipe, scores, errors = run.plan.recipe, {}, {}
+    for corpus in recipe.corpora:
+        columns = run.plan.columns(corpus)
+        if "label" in columns.values() and "string" in columns.values():
+            read, split = tuple(row_groups(rows[corpus.name])), tuple(row_groups(splits[corpus.name]))
+            job = ReviewJob(read, split, columns, recipe.split, recipe.review, recipe.seed)
+            scores[corpus.name] = Shard(run.work / "scores" / f"{corpus.name}.parquet", job)
+            errors[corpus.name] = Shard(run.work / "label_errors" / f"{corpus.name}.parquet", job)
+    if recipe.review.label_errors:
+        run.engine.map(find_label_errors, list(errors.values()), "look for label errors")
+        found = [row for shard in errors.values() for row in pq.read_table(shard.output).to_pylist()]
+        write_jsonl(run.work / "review" / "label_errors.jsonl", found)
+    if not recipe.review.leak_scores:
+        return {}
+    run.engine.map(score_splits, list(scores.values()), "score a linear model")
+    return {name: pq.read_table(shard.output).to_pylist()[0] for name, shard in scores.items()}
 
 
 def pool(run: Run, splits: Tables) -> Mapping[str, Path]:
