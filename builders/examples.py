@@ -4,10 +4,12 @@ Everything is done by columns: a template is rendered for all rows that want it,
 from the split table by place, draws and ids are hashed many at a time. No row is ever a dict of its own.
 """
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +101,9 @@ def _draw_shots(job: RenderJob, name: str, ids: Sequence[str]) -> list[int]:
     shares = sorted(job.settings.shots.items())
     if len(shares) == 1:
         return [shares[0][0]] * len(ids)
-    total, found = sum(share for _, share in shares), []
-    for drawn in draws(job.seed, "shots", [f"{i}\x1f{name}" for i in ids]):
-        at = (drawn >> 11) / 2**53 * total
-        for shots, share in shares:
-            at -= share
-            if at < 0:
-                break
-        found.append(shots)
-    return found
+    cuts = list(accumulate(share for _, share in shares))
+    drawn = draws(job.seed, "shots", [f"{i}\x1f{name}" for i in ids])
+    return [shares[bisect(cuts, (d >> 11) / 2**53 * cuts[-1])][0] for d in drawn]
 
 
 @lru_cache(maxsize=64)
