@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Bump = Literal["major", "minor", "patch", "none"]
 Kind = Literal["added", "removed", "changed", "moved", "restated"]
 PROVENANCE = ("source", "revision")
+DERIVED = ("README.md", "CHANGELOG.md", "CITATION.cff", "croissant.json", "plots/")  # differ in every release
 SAMPLES = 3
 SIDE = "regexp_extract(filename, '([a-z]+)-[0-9]+-of-[0-9]+[.]parquet$', 1)"
 
@@ -132,7 +133,8 @@ def changelog(found: Diff, because: str = "") -> str:
         if counts or texts:
             lines += ["", f"### {sum(counts.values()):,} {words} ({texts:,} of the corpora)", ""]
             lines += [f"- {where}: {rows:,}" for where, rows in sorted(counts.items())]
-    for title, notes in (("Columns", found.columns), ("Packs", found.packs), ("Files around the data", found.words)):
+    told = [name for name in found.words if found.bump == "patch" or not name.startswith(DERIVED)]
+    for title, notes in (("Columns", found.columns), ("Packs", found.packs), ("Files around the data", told)):
         if notes:
             lines += ["", f"### {title}", "", *(f"- {one_line(note, 200)}" for note in notes)]
     return "\n".join(lines) + "\n"

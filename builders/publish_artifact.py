@@ -66,7 +66,10 @@ class Artifact:
         return f"{self.name} {self.version} ({self.digest[:16]})"
 
     def obstacles(self) -> list[Obstacle]:
-        """Sources whose licence forbids sharing."""
+        """Sources whose licence forbids sharing; none where the recipe says why it is shared anyway."""
+        licence = self.about.get("license")
+        if isinstance(licence, dict) and licence.get("share_anyway"):
+            return []
         corpora = self.about.get("corpora", {})
         return obstacles({name: str(corpus.get("license", "")) for name, corpus in corpora.items()})
 

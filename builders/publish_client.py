@@ -172,7 +172,7 @@ def may_pass(error: BaseException) -> bool:
     found = cause(error)
     if status(found) is not None:
         return status(found) in PASSING or "Request has expired" in str(found) or is_unsent(error)
-    return is_a(found, *PASSING_KINDS) or any(sign in str(error) for sign in ("X-Repo-Commit", "Consistency check failed"))
+    return is_a(found, *PASSING_KINDS) or any(sign in str(error) for sign in ("X-Repo-Commit", "Consistency check"))
 
 
 def is_unsent(error: BaseException) -> bool:

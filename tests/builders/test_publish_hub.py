@@ -134,6 +134,15 @@ def test_a_licence_that_forbids_sharing_keeps_a_release_out_of_public_repositori
         push(release, "hub:org/open", Options(private=True))
 
 
+def test_a_reason_to_share_anyway_lets_a_release_out(hub: Hub, tmp_path: Path, reviews: list[Review]) -> None:
+    from zhiling.store import read_json, write_manifest
+
+    release = write_release(tmp_path / "out", reviews[:9], licence="unknown")
+    about = {k: v for k, v in read_json(release / "manifest.json").items() if k not in ("kind", "files")}
+    write_manifest(release, "release", about | {"license": {"share_anyway": "the author allowed it in a letter"}})
+    assert push(release, "hub:org/tiny") == "hub:org/tiny@v1.0.0"
+
+
 def test_private_onto_a_public_repository_is_refused(hub: Hub, one: Path) -> None:
     hub.history.create("dataset", "org/tiny", False, "me")
     with pytest.raises(UserError, match="is public, and --private was asked for"):

@@ -1,7 +1,8 @@
 """`zhiling verify`, `inspect`, `diff`, `explain`, `export`: what one does with a release."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,7 +94,6 @@ def diff(
     from zhiling.builders.diff import diff as compare
     from zhiling.builders.notes import annotate
     from zhiling.console import table
-    from zhiling.errors import one_line
 
     found = annotate(before, after, because) if write else compare(before, after)
     if as_json:
@@ -104,16 +104,25 @@ def diff(
         table("rows", ["table", "what", "corpus", "pack", "template", "rows"], rows)
     if found.samples:
         samples = [
-            [s.table, s.kind, s.id, " -> ".join(filter(None, (s.before, s.after))),
-             "; ".join(f"{name}: {one_line(str(was), 24)} -> {one_line(str(now), 24)}"
-                       for name, (was, now) in s.columns.items()) if s.kind == "changed" else ""]
+            [s.table, s.kind, s.id, " -> ".join(filter(None, (s.before, s.after))), _said(s.kind, s.columns)]
             for s in found.samples
         ]
-        table("samples", ["table", "what", "id", "split", "columns"], samples)
+        table("samples", ["table", "what", "id", "split", "what it says"], samples)
     for title, lines in (("columns", found.columns), ("packs", found.packs), ("around the data", found.words)):
         for line in lines:
             print(f"{title}: {line}")
     print(f"{found.name}: {found.before} -> {found.after} is a {found.bump} change")
+
+
+def _said(kind: str, columns: Mapping[str, tuple[Any, Any]]) -> str:
+    """The columns of a changed row, or how a row begins that came or went."""
+    from zhiling.errors import one_line
+
+    if kind == "changed":
+        parts = [f"{n}: {one_line(str(was), 24)} -> {one_line(str(now), 24)}" for n, (was, now) in columns.items()]
+        return "; ".join(parts)
+    was, now = columns.get("prompt") or columns.get("text") or (None, None)
+    return one_line(str(now or was or ""), 60)
 
 
 def explain(
