@@ -52,9 +52,26 @@ class KeyJob:
     seed: int
 
 
+class _Folding(dict[int, str]):
+    """What each character is compared as, worked out when it is first met."""
+
+    def __missing__(self, point: int) -> str:
+        letter = chr(point)
+        form = unicodedata.normalize("NFKC", letter).lower()
+        # characters that may join with a neighbour, and the one whose lower case hangs on its place
+        joins = 0x1100 <= point <= 0x11FF or any(unicodedata.category(c).startswith("M") for c in letter + form)
+        self[point] = JOINS if joins or letter == "Σ" else "".join(form.split())
+        return self[point]
+
+
+JOINS = "\uffff"
+FOLDING = _Folding()
+
+
 def fold(text: str) -> str:
     """`text` as compared: compatibility forms folded (full width to half), lower case, no white space."""
-    return "".join(unicodedata.normalize("NFKC", text).lower().split())
+    folded = text.translate(FOLDING)  # twice as fast as normalising, and the same where no characters join
+    return "".join(unicodedata.normalize("NFKC", text).lower().split()) if JOINS in folded else folded
 
 
 def fold_key(fields: Sequence[str]) -> str:

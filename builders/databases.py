@@ -112,9 +112,10 @@ def _load(db: Any, kind: str) -> bool:
     """Load DuckDB's scanner for a kind of database: one that is installed, one that pip installed, or the network's."""
     import duckdb
 
+    version = db.sql("SELECT library_version FROM pragma_version()").fetchone()[0]
     spec = importlib.util.find_spec(f"duckdb_extension_{kind}_scanner")
     packaged = [p for place in (spec.submodule_search_locations or [] if spec else [])
-                for p in sorted(Path(place).rglob(f"v{duckdb.__version__}/**/*.duckdb_extension"))]
+                for p in sorted(Path(place).rglob(f"{version}/**/*.duckdb_extension"))]
     for statement in [f"LOAD {kind}", *(f"LOAD '{p}'" for p in packaged), f"INSTALL {kind}; LOAD {kind}"]:
         try:
             db.execute(statement)

@@ -1,5 +1,7 @@
 """Texts are compared with width, case and white space folded."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,11 @@ from zhiling.builders.clean import fold, fold_key
 @pytest.mark.parametrize("other", ["好  用ABC!", "好用ａｂｃ！", "好\u3000用Abc！\n", " 好用aBC!"])
 def test_width_case_and_space_do_not_tell_texts_apart(other: str) -> None:
     assert fold(other) == fold("好用abc!")
+
+
+@given(st.text() | st.text(alphabet="각ㄱㅏ\u1100\u1161\u11a8e\u0301ΣσςİﬁＡ　…℃①ｶﾞ\u0300\uffff"))
+def test_the_fast_way_is_the_plain_way(text: str) -> None:
+    assert fold(text) == "".join(unicodedata.normalize("NFKC", text).lower().split())
 
 
 @given(st.text())

@@ -1,0 +1,160 @@
+"""Rows by SQL: from SQLite and PostgreSQL, read-only; conditions that see one table and nothing else."""
+
+import getpass
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from zhiling.builders import databases
+from zhiling.builders.corpus import plan_sources, read_unit
+from zhiling.builders.engines import Reject
+from zhiling.builders.sources import CorpusSettings
+from zhiling.errors import UserError
+
+COLUMNS: Any = {"text": "string", "label": "label"}
+ROWS = [("很好用", "positive", 5), ("太差了", "negative", 1), ("一般", "negative", 3)]
+QUERY = "SELECT body AS text, mood AS label FROM reviews WHERE stars <> 3 ORDER BY stars"
+
+
+def rows_of(folder: Path, sql: dict[str, str], **settings: Any) -> tuple[list[dict[str, Any]], list[Reject], str]:
+    corpus = CorpusSettings.model_validate({"name": "c", "pack": "p", "license": "MIT", "sql": sql, **settings})
+    [source] = plan_sources(corpus, COLUMNS, {"label": ("negative", "positive")}, "zh", folder)
+    pieces = [piece for unit in source.units for piece in read_unit(unit)]
+    found = [row for piece in pieces for row in piece.table.to_pylist()]
+    return found, [r for piece in pieces for r in piece.rejects], source.sha256
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A SQLite file of three reviews."""
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as db, db:
+        db.execute("CREATE TABLE reviews (body TEXT, mood TEXT, stars INTEGER)")
+        db.executemany("INSERT INTO reviews VALUES (?, ?, ?)", ROWS)
+    return tmp_path
+
+
+def test_a_query_of_a_sqlite_file(shop: Path) -> None:
+    rows, rejects, digest = rows_of(shop, {"sqlite": "shop.db", "query": QUERY})
+    assert [(r["text"], r["label"], r["source"]) for r in rows] == [
+        ("太差了", "negative", "sql:shop.db:1"), ("很好用", "positive", "sql:shop.db:2"),
+    ]
+    assert rejects == []
+    with closing(sqlite3.connect(shop / "shop.db")) as db, db:
+        db.execute("DELETE FROM reviews WHERE stars = 5")
+    assert rows_of(shop, {"sqlite": "shop.db", "query": QUERY})[2] != digest
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ({"sqlite": "none.db", "query": QUERY}, "none.db: no such file"),
+        ({"sqlite": "shop.db", "query": "SELECT * FROM nothing"}, "nothing"),
+        ({"sqlite": "shop.db", "query": "SELECT body FROM reviews"}, "no column 'text'"),
+        ({"postgres": "NO_SUCH_ADDRESS", "query": QUERY}, "NO_SUCH_ADDRESS: no such environment variable"),
+    ],
+)
+def test_what_is_not_there_is_one_line(shop: Path, sql: dict[str, str], expected: str) -> None:
+    with pytest.raises(UserError) as error:
+        rows_of(shop, sql)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "query", ["DELETE FROM reviews", "ATTACH 'other.db' AS other", "DROP TABLE reviews", "CREATE TABLE x (y)"]
+)
+def test_a_query_cannot_change_anything_or_open_another_file(shop: Path, query: str) -> None:
+    before = (shop / "shop.db").read_bytes()
+    with pytest.raises(UserError):
+        rows_of(shop, {"sqlite": "shop.db", "query": query})
+    assert (shop / "shop.db").read_bytes() == before
+    assert sorted(p.name for p in shop.iterdir()) == ["shop.db"]
+
+
+def test_a_condition_leaves_rows_out_and_says_so(shop: Path) -> None:
+    sql = {"sqlite": "shop.db", "query": "SELECT body AS text, mood AS label FROM reviews ORDER BY stars"}
+    rows, rejects, _ = rows_of(shop, sql, where="length(text) > 2 AND label = 'negative'")
+    assert [r["text"] for r in rows] == ["太差了"]
+    assert [(r.step, r.reason, r.row["text"]) for r in rejects] == [
+        ("screen", "where", "一般"), ("screen", "where", "很好用"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("stars > 3", 'Referenced column "stars" not found'),
+        ("length(text", "syntax error"),
+        ("text IN (SELECT content FROM read_text('/etc/passwd'))", "disabled"),
+        ("true); COPY rows TO 'x.csv'; SELECT (true", ""),
+    ],
+)
+def test_a_condition_that_is_wrong_or_reaches_out_stops_the_build(shop: Path, condition: str, expected: str) -> None:
+    sql = {"sqlite": "shop.db", "query": QUERY}
+    with pytest.raises(UserError, match="corpus 'c': where: ") as error:
+        rows_of(shop, sql, where=condition)
+    assert expected in str(error.value)
+    assert not Path("x.csv").exists()
+
+
+def test_null_is_no() -> None:
+    assert databases.fits(pa.table({"text": ["a", None]}), "text = 'a'") == [True, False]
+
+
+def test_passwords_do_not_stand_in_errors() -> None:
+    said = databases._without_secrets("cannot connect with host=h password=hunter2 at postgresql://me:hunter2@h/db")
+    assert "hunter2" not in said
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a PostgreSQL server that this test starts, on a socket in its own folder."""
+    import duckdb
+
+    with duckdb.connect() as db:
+        if not databases._load(db, "postgres"):
+            pytest.skip("DuckDB's postgres extension is neither installed nor to be downloaded")
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("no PostgreSQL server is installed (initdb and pg_ctl are not on the path)")
+    folder = tmp_path_factory.mktemp("pg")
+    become = []
+    if os.geteuid() == 0:  # the server refuses root
+        if shutil.which("runuser") is None:
+            pytest.skip("running as root without `runuser`: PostgreSQL refuses to start")
+        become = ["runuser", "-u", "nobody", "--"]
+        for parent in (folder, *folder.parents):
+            if parent.stat().st_uid == 0 and len(parent.parts) > 2:
+                parent.chmod(0o755)
+        shutil.chown(folder, "nobody")
+    user = "nobody" if become else getpass.getuser()
+    run = {"check": True, "capture_output": True, "cwd": "/"}
+    subprocess.run([*become, "initdb", "-D", str(folder / "data"), "-U", user, "-A", "trust", "-E", "UTF8"], **run)
+    options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+    start = [*become, "pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start"]
+    subprocess.run(start, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    try:
+        yield f"host={folder} user={user} dbname=postgres"
+    finally:
+        subprocess.run([*become, "pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop"], **run)
+
+
+def test_a_query_of_a_real_postgresql_server(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ", ".join(f"('{body}', '{mood}', {stars})" for body, mood, stars in ROWS)
+    made = f"CREATE TABLE reviews (body text, mood text, stars int); INSERT INTO reviews VALUES {values}"
+    subprocess.run(["psql", postgres, "-q", "-c", made], check=True, capture_output=True)
+    monkeypatch.setenv("SHOP", postgres)
+    rows, _, _ = rows_of(tmp_path, {"postgres": "SHOP", "query": QUERY})
+    assert [(r["text"], r["label"], r["source"]) for r in rows] == [
+        ("太差了", "negative", "sql:SHOP:1"), ("很好用", "positive", "sql:SHOP:2"),
+    ]
+    for statement in ("DELETE FROM reviews", "CREATE TABLE other (x int)"):
+        with pytest.raises(UserError):
+            rows_of(tmp_path, {"postgres": "SHOP", "query": statement})
