@@ -12,6 +12,7 @@ from zhiling.cards.pages import render_page
 from zhiling.eval_tasks.board_counts import Confusion, by_label, labels_of
 from zhiling.eval_tasks.board_read import KEPT, Field, Model, TaskKey
 from zhiling.eval_tasks.board_scores import REFERENCES, Cell, Row
+from zhiling.eval_tasks.human import human_score
 from zhiling.eval_tasks.results import Sample
 from zhiling.eval_tasks.statistics import Estimate
 
@@ -72,7 +73,7 @@ def _task(field: Field, task: TaskKey, rows: Sequence[Row], labels: dict[str, st
     cells = [row.cells[task] for row in rows if task in row.cells]
     tallies = [c.tally for c in cells if c.tally]
     told = field.tasks[task]
-    release = told.get("release")
+    release, human = told.get("release"), human_score(task.pack, told)
     return {
         "id": task.title, "pack": task.pack, "data": task.data, "version": str(told.get("pack_version", "")),
         "release": str(release.get("version", "")) if isinstance(release, dict) else "",
@@ -80,7 +81,8 @@ def _task(field: Field, task: TaskKey, rows: Sequence[Row], labels: dict[str, st
         "groups": max(len(set(t.groups)) for t in tallies), "labels": sorted(set(labels.values())),
         "templates": sorted({name for t in tallies for name in t.templates}),
         "held": sorted(name for key, name in field.held_out if key == task),
-        "source": str(told.get("source", "")), "license": str(told.get("license", "")),
+        "human": human[1] if human else "",
+        **{key: str(told.get(key, "")) for key in ("source", "license")},
     }
 
 
@@ -153,6 +155,8 @@ def _cell(cell: Cell, labels: dict[str, str], shared: _Shared) -> dict[str, Any]
     found: dict[str, Any] = {"s": _estimate(cell.score)}
     if cell.best:
         found["b"] = 1
+    if cell.tally is not None and cell.tally.seen is not None and cell.tally.seen[0]:
+        found["d"] = list(cell.tally.seen)
     if cell.tally is None:
         return found
     each = [_points(cell.templates[t]) if t in cell.templates else None for t in shared.templates]

@@ -5,7 +5,7 @@ each model. Refused: one name for two models, one task scored on two versions of
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class Tally:
     confidence: Array                  # of each answer with choices: its probability among them ...
     right: Array                       # ... and whether it was right
     kept: tuple[Sample, ...]
+    seen: tuple[int, int] | None = None  # texts that the model was trained on, of so many; None where nobody looked
 
     @property
     def by_item(self) -> Array:
@@ -117,7 +118,7 @@ def read_field(folders: Sequence[Path]) -> Field:
             if earlier != folder:
                 saw = f"{one_line(run.model)} was asked {one_line(key.title)} at {shots} shots in {earlier} too"
                 raise UserError(str(folder), saw, "give one of the two")
-            tallies[run.model, key, shots] = tally(key, shots, rows)
+            tallies[run.model, key, shots] = replace(tally(key, shots, rows), seen=_seen(run, rows))
     if not tallies:
         raise UserError("results", "nothing was scored in them", "give folders that `zhiling eval` wrote")
     return Field(models, tallies, tasks, frozenset(held_out))
@@ -134,6 +135,14 @@ def _by_task(run: Run) -> dict[tuple[TaskKey, int], list[Sample]]:
 def _metadata(run: Run, task: str) -> dict[str, Any]:
     told = run.results.get("configs", {}).get(task, {}).get("metadata", {})
     return dict(told) if isinstance(told, dict) else {}
+
+
+def _seen(run: Run, samples: Sequence[Sample]) -> tuple[int, int] | None:
+    """How many of a task's texts its model was trained on, and of how many: the worst of the templates' figures."""
+    listed = run.manifest.get("tasks", {})
+    told = [listed.get(name, {}).get("contamination") for name in sorted({s.task for s in samples})]
+    counts = [(int(t["contaminated"]), int(t["documents"])) for t in told if isinstance(t, dict)]
+    return max(counts) if counts else None
 
 
 def _data_name(told: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from zhiling.eval_tasks import statistics
 from zhiling.eval_tasks.board_counts import expected_calibration_error, f1_macro
 from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey
+from zhiling.eval_tasks.human import human_score
 from zhiling.eval_tasks.statistics import Array, Estimate
 
 CHANCE = "chance"
@@ -81,7 +82,8 @@ def _board(found: Field, shots: int) -> list[Row]:
     names = sorted({name for column in cells.values() for name in column})
     rows = [_row(found.models[n], shots, {t: c[n] for t, c in cells.items() if n in c}, len(cells)) for n in names]
     rows += [_reference(CHANCE, shots, {t: _chance_cell(column) for t, column in cells.items()}, len(cells))]
-    published = {t: c for t in cells if (c := _human_cell(found.tasks[t], next(iter(cells[t].values())))) is not None}
+    people = {t: _human_cell(t, found.tasks[t], next(iter(column.values()))) for t, column in cells.items()}
+    published = {task: cell for task, cell in people.items() if cell is not None}
     if published:
         rows.append(_reference(HUMAN, shots, published, len(cells)))
     ranked = _with_tiers(rows)
@@ -110,12 +112,12 @@ def _chance_cell(column: Mapping[str, Cell]) -> Cell:
     return Cell(Estimate(chance, 0.0, chance, chance, 0, 0), chance, {CHANCE: chance}, None, None)
 
 
-def _human_cell(told: Mapping[str, Any], like: Cell) -> Cell | None:
-    """What people score on a task, where its metadata gives the published figure (0 to 1)."""
-    human = told.get("human")
-    if not isinstance(human, int | float) or not 0 <= human <= 1:
+def _human_cell(task: TaskKey, told: Mapping[str, Any], like: Cell) -> Cell | None:
+    """What people score on a task, where the figure is published."""
+    human = human_score(task.pack, told)
+    if human is None:
         return None
-    value = float(human)
+    value = human[0]
     return Cell(Estimate(value, 0.0, value, value, 0, 0), like.chance, {HUMAN: value}, None, None)
 
 

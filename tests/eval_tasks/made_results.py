@@ -24,6 +24,7 @@ class Made:
     words: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(WORDS))
     release: dict[str, str] = field(default_factory=lambda: {"name": "reviews", "version": "1.0.0", "sha256": "a" * 64})
     digest: str = "d" * 64
+    contamination: dict[str, int] | None = None
 
     def run(
         self, model: str, skill: float = 0.7, shots: tuple[int, ...] = (0, 3), run: str = "run1", **about: Any
@@ -81,7 +82,7 @@ class Made:
             listed[name] = metadata | {
                 "documents": len(rows), "task_digest": digest(config),
                 "documents_digest": digest([row["doc"] for row in rows]),
-            }
+            } | ({"contamination": self.contamination} if self.contamination else {})
         write_json(folder / f"results_{run}.json", results)
         write_manifest(folder, "results", {
             "model": {"name": model, "digest": self.digest, **about}, "tasks": listed, "seed": 42,

@@ -36,6 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, reviews: Rows) -> Path:
             made.run("large", 0.95, parameters=90_000_000, tokens_seen=900_000_000, stage="instructed"),
             made.baseline("linear", 0.8), made.baseline("majority", 0.5),
         ]
+    shared.contamination = {"contaminated": 7, "documents": 120}
     results += [shared.run(HOSTILE, 0.7, shots=(0,))]
     build(results, root / "site")
     return root / "site" / "index.html"
@@ -179,6 +180,12 @@ def test_hostile_names_and_texts_stay_text(page: Page, site: Path) -> None:
     page.settle()
     assert HOSTILE in page.js("document.querySelector('h2').textContent")
     assert page.js("window.owned") is None
+
+
+def test_scores_on_texts_that_a_model_was_trained_on_are_marked(page: Page, site: Path) -> None:
+    page.open(site, "#/?lang=en")
+    badges = "[...document.querySelectorAll('#board .badge.warn')]"
+    assert page.js(f"{badges}.map(b => [b.closest('tr').dataset.model, b.innerText])") == [[HOSTILE, "contaminated"], [HOSTILE, "contaminated 7/120"]]
 
 
 def test_no_error_and_no_request_but_for_the_file(page: Page, site: Path) -> None:

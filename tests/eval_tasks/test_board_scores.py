@@ -91,6 +91,12 @@ def test_published_human_figures_stand_beside_the_models(results: Path, reviews:
     assert human.tier is None and human.mean is not None and human.mean.value == pytest.approx(0.8)
 
 
+def test_fewclues_own_human_figures_are_known(results: Path, reviews: Rows) -> None:
+    made = Made(results, reviews[:10] + reviews[-10:], pack="fewclue/eprstmt")
+    human = board(standings(read_field([made.run("m", 0.6)])))[HUMAN]
+    assert next(iter(human.cells.values())).score.value == 0.9
+
+
 def test_models_asked_fewer_texts_are_compared_on_those(results: Path, reviews: Rows) -> None:
     rows_few, rows_all = reviews[:40], reviews[:40] + reviews[-40:]
     few, whole = Made(results / "few", rows_few).run("few", 0.95), Made(results / "all", rows_all).run("all", 0.6)
