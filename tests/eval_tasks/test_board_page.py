@@ -185,7 +185,8 @@ def test_hostile_names_and_texts_stay_text(page: Page, site: Path) -> None:
 def test_scores_on_texts_that_a_model_was_trained_on_are_marked(page: Page, site: Path) -> None:
     page.open(site, "#/?lang=en")
     badges = "[...document.querySelectorAll('#board .badge.warn')]"
-    assert page.js(f"{badges}.map(b => [b.closest('tr').dataset.model, b.innerText])") == [[HOSTILE, "contaminated"], [HOSTILE, "contaminated 7/120"]]
+    found = page.js(f"{badges}.map(b => [b.closest('tr').dataset.model, b.innerText])")
+    assert found == [[HOSTILE, "contaminated"], [HOSTILE, "contaminated 7/120"]]
 
 
 def test_no_error_and_no_request_but_for_the_file(page: Page, site: Path) -> None:
