@@ -32,10 +32,16 @@ def refuse_obstacles(hub: Hub, artifact: Artifact, private: bool, exists: bool) 
         raise UserError(str(hub), saw, do)
 
 
-def refuse_edits(hub: Hub, files: Mapping[str, RemoteFile], log: Log, manifest: bytes, yes: bool) -> None:
-    """Refuse to overwrite or delete what no push of ours put there, unless the person says yes."""
+def refuse_edits(
+    hub: Hub, files: Mapping[str, RemoteFile], log: Log, manifest: bytes, tags: Mapping[str, str], yes: bool
+) -> None:
+    """Refuse to overwrite or delete what no push of ours put there, unless the person says yes.
+
+    Ours is the newest commit whose title holds the digest of the manifest there, or that its version's tag names.
+    """
     digest = sha256(manifest).hexdigest()[:16] if manifest else "-"
-    ours = next((commit for commit, title, _ in log if f"({digest})" in title), None)
+    tagged = tags.get(f"v{_content(manifest).get('version')}")
+    ours = next((commit for commit, title, _ in log if f"({digest})" in title or commit == tagged), None)
     before = hub.files(ours) if ours and ours != log[0][0] else files if ours else {}
     edited = sorted(n for n in {*files, *before} - KEPT if files.get(n) != before.get(n))
     if not edited:

@@ -5,9 +5,11 @@ says what was being done and what to do. Tokens and signed addresses never reach
 the client said passes `redact`.
 """
 
+import errno
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 RepoType = Literal["dataset", "model"]
 PASSING_KINDS = ("TransportError", "JSONDecodeError", "NotDoneError")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -55,7 +58,7 @@ class RemoteFile:
 
 
 _lock = threading.Lock()
-_open: list[tuple[Any, int]] = []  # one entry a connection: the client's factory and log level before it
+_open: list[tuple[Any, int, bool]] = []  # one entry a connection: the client's factory, log level, bars before it
 
 
 @contextmanager
@@ -63,6 +66,7 @@ def connection() -> Iterator["HfApi"]:
     """The client for HF_ENDPOINT, with time limits, silent of addresses; as it was before when the last block ends."""
     from huggingface_hub import HfApi, set_client_factory
     from huggingface_hub.utils import _http
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     def limited() -> Any:
         client = _http.default_client_factory()
@@ -71,19 +75,24 @@ def connection() -> Iterator["HfApi"]:
 
     logger = logging.getLogger("huggingface_hub")
     with _lock:
-        _open.append((_http._GLOBAL_CLIENT_FACTORY, logger.level))
+        hide_bars = not sys.stderr.isatty() and not are_progress_bars_disabled()
+        _open.append((_http._GLOBAL_CLIENT_FACTORY, logger.level, hide_bars))
         if len(_open) == 1:
             set_client_factory(limited)
+            if hide_bars:
+                disable_progress_bars()
             if not os.environ.get("HF_DEBUG"):  # its warnings quote whole addresses, signatures included
                 logger.setLevel(logging.ERROR)
     try:
         yield HfApi(os.environ.get("HF_ENDPOINT") or None, library_name="zhiling")
     finally:
         with _lock:
-            factory, level = _open.pop()
+            factory, level, hidden = _open.pop()
             if not _open:
                 set_client_factory(factory)
                 logger.setLevel(level)
+                if hidden:
+                    enable_progress_bars()
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,8 @@ class Hub:
 
     def fail(self, doing: str, error: Exception) -> NoReturn:
         """Raise what a person can act on. The client's own exception holds headers and addresses: it ends here."""
-        if isinstance(error, UserError):
-            raise error
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno in FULL):
+            raise error  # a full disk of ours is told as everywhere
         raise UserError(str(self), f"{doing}: {plainly(error)}", advice(error)) from None
 
     def files(self, revision: str) -> dict[str, RemoteFile]:

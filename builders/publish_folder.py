@@ -25,7 +25,9 @@ def push_to_folder(artifact: Artifact, target: Path, options: Options) -> str:
         with locked(place.parent):
             if not place.exists():
                 with atomic_folder(place) as part:
-                    shutil.copytree(artifact.folder, part, dirs_exist_ok=True)
+                    for name, file in artifact.files.items():  # one by one: a full disk is an OSError of its own
+                        (part / name).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(file.path, part / name)
             _refuse_other(artifact, place)
         note(f"published: {place}")
     return str(place)

@@ -146,7 +146,7 @@ def _check(hub: Hub, artifact: Artifact, shelf: Shelf, options: Options) -> None
         if options.pr:
             raise UserError(str(hub), "no such repository", "push without --pr to make it")
         return
-    refuse_edits(hub, shelf.files, shelf.log, shelf.manifest, options.yes)
+    refuse_edits(hub, shelf.files, shelf.log, shelf.manifest, shelf.tags, options.yes)
     refuse_version(hub, artifact, shelf.head, shelf.tags, shelf.manifest)
 
 
@@ -179,7 +179,7 @@ def _publish(hub: Hub, artifact: Artifact, shelf: Shelf, options: Options) -> st
             hub.ask("making the repository", lambda: hub.api.create_repo(**hub.place, **made))
             shelf = look(hub, options.revision)
             refuse_obstacles(hub, artifact, shelf.private, True)  # someone may have been faster, and made it public
-            refuse_edits(hub, shelf.files, shelf.log, shelf.manifest, options.yes)
+            refuse_edits(hub, shelf.files, shelf.log, shelf.manifest, shelf.tags, options.yes)
         if not shelf.branch:
             _branch(hub, options.revision, shelf.head)
     return _commit(hub, artifact, shelf, options.revision)
@@ -201,6 +201,7 @@ def _commit(hub: Hub, artifact: Artifact, shelf: Shelf, revision: str) -> str:
         adds, deletes = _operations(artifact, shelf)
         place = {**hub.place, "revision": revision}
         if adds:
+            note(f"{hub}: {make_plan(shelf.files, artifact)}")
             upload: dict[str, Any] = {"additions": adds, "gitignore_content": "", "free_memory": False}
             hub.ask("uploading", lambda: hub.api.preupload_lfs_files(**place, **upload), tries=3)
     said = f"manifest.json sha256 {artifact.digest}"
@@ -263,8 +264,7 @@ def _landed(hub: Hub, artifact: Artifact, revision: str, parent: str) -> str:
 def _tag(hub: Hub, artifact: Artifact, commit: str) -> None:
     """Set the version's tag, once and for ever."""
     def put() -> None:
-        tag: dict[str, Any] = {"tag": artifact.tag, "revision": commit, "tag_message": artifact.title}
-        hub.api.create_tag(**hub.place, **tag, exist_ok=True)
+        hub.api.create_tag(**hub.place, tag=artifact.tag, revision=commit, exist_ok=True)
         if artifact.tag not in {t.name for t in hub.api.list_repo_refs(**hub.place).tags}:
             raise NotDoneError("the tag is not there, though the answer said so")
 

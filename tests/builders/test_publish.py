@@ -1,5 +1,7 @@
 """A published version is whole, and never changes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests.conftest import RecipeMaker
 from zhiling.builders.pipeline import build
 from zhiling.builders.publish import push
+from zhiling.builders.publish_plan import Options
 from zhiling.errors import UserError
 from zhiling.store import files_below
 
@@ -42,3 +45,17 @@ def test_a_damaged_release_is_not_published(release: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"does not agree with its manifest \(LICENSES\.md: changed\)"):
         push(release, str(tmp_path / "shelf"))
     assert not (tmp_path / "shelf").exists()
+
+
+def test_a_disk_that_is_full_leaves_no_version_behind(release: Path, tmp_path: Path) -> None:
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); " \
+        "from zhiling.cli import run_args; sys.exit(run_args(sys.argv[1:]))"
+    command = [sys.executable, "-c", limited, "push", str(release), str(tmp_path / "shelf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "no room left to write; free some and run the same command again" in done.stderr
+    assert [p.name for p in (tmp_path / "shelf").rglob("*") if p.name != "tiny"] == []
+
+
+def test_a_dry_run_copies_nothing(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    push(release, str(tmp_path / "shelf"), Options(dry_run=True))
+    assert "would add" in capsys.readouterr().out and not (tmp_path / "shelf").exists()

@@ -183,6 +183,19 @@ def test_a_pull_request_is_made_once_and_its_tag_set_after_the_merge(hub: Hub, o
     assert repo.refs["refs/tags/v1.1.0"] == repo.refs[MAIN]
 
 
+def test_a_merge_under_another_title_is_no_edit_of_others(
+    hub: Hub, one: Path, two: Path, tmp_path: Path, reviews: list[Review]
+) -> None:
+    push(one, "hub:org/tiny")
+    push(two, "hub:org/tiny", Options(pr=True))
+    repo = hub.history.find("dataset", "org/tiny")
+    repo.pulls[0]["title"] = "merged and squashed"
+    hub.history.merge(repo, 1, "me")
+    push(two, "hub:org/tiny")
+    three = write_release(tmp_path / "out", reviews[:45], "1.2.0")
+    assert push(three, "hub:org/tiny") == "hub:org/tiny@v1.2.0"
+
+
 def test_who_may_not_write_may_still_open_a_pull_request(
     hub: Hub, one: Path, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
