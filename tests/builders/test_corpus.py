@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,96 @@ def test_the_table_fits_its_schema(tmp_path: Path) -> None:
     [source] = plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)
     [piece] = read_unit(source.units[0])
     assert piece.table.schema == read_schema(COLUMNS)
+
+
+def arrow_bytes(rows: list[dict[str, str]], stream: bool) -> bytes:
+    out = io.BytesIO()
+    table = pa.Table.from_pylist(rows)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_files_and_streams(tmp_path: Path, stream: bool) -> None:
+    (tmp_path / "a.arrow").write_bytes(arrow_bytes(ROWS, stream))
+    found, rejects = read(tmp_path, {"path": "a.arrow"})
+    assert [{k: r[k] for k in COLUMNS} for r in found] == ROWS
+    assert rejects == []
+    (tmp_path / "a.arrow").write_bytes(b"no arrow at all")
+    with pytest.raises(UserError, match=r"a\.arrow: not a readable Arrow file"):
+        read(tmp_path, {"path": "a.arrow"})
+
+
+def test_a_zip_is_read_member_by_member_in_order_of_their_names(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data/b.jsonl", jsonl(ROWS[1:]))
+        archive.writestr("data/a.csv", csv_bytes(ROWS[:1]))
+        archive.writestr("LICENSE", "MIT")
+    found, _ = read(tmp_path, {"path": "a.zip", "inside": "data/*"})
+    assert [{k: r[k] for k in COLUMNS} for r in found] == ROWS
+    assert [r["source"] for r in found] == ["a.zip!data/a.csv:2", "a.zip!data/b.jsonl:1", "a.zip!data/b.jsonl:2"]
+    with pytest.raises(UserError, match=r"a\.zip!LICENSE: its ending tells no format"):
+        read(tmp_path, {"path": "a.zip"})
+    with pytest.raises(UserError, match=r"a\.zip: no file in it fits '\*\.tsv'"):
+        read(tmp_path, {"path": "a.zip", "inside": "*.tsv"})
+    (tmp_path / "a.zip").write_bytes(b"PK no zip")
+    with pytest.raises(UserError, match=r"a\.zip: damaged archive"):
+        read(tmp_path, {"path": "a.zip"})
+
+
+def test_a_pattern_reads_all_files_that_fit_in_order(tmp_path: Path) -> None:
+    for n, row in enumerate(ROWS):
+        (tmp_path / f"part{n}").mkdir()
+        (tmp_path / f"part{n}" / "rows.jsonl").write_bytes(jsonl([row]))
+    found, _ = read(tmp_path, {"path": "part*/*.jsonl"})
+    assert [r["source"] for r in found] == [f"part{n}/rows.jsonl:1" for n in range(3)]
+    with pytest.raises(UserError, match="no file fits this pattern"):
+        read(tmp_path, {"path": "nothing/*.jsonl"})
+
+
+def test_casts_take_a_text_apart(tmp_path: Path) -> None:
+    columns: dict[str, ColumnType] = {"text": "string", "tags": "strings", "spans": "spans", "label": "label"}
+    spans = '[{"start": 0, "text": "好", "label": "a"}]'
+    rows = [
+        {"text": "好用", "tags": "手机, 数码", "spans": spans, "label": 1.0},
+        {"text": "好用", "tags": "x", "spans": "[{", "label": 1.0},
+    ]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(rows))
+    corpus = CorpusSettings.model_validate({
+        "name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}],
+        "casts": {"tags": "commas", "spans": "json", "label": "whole"}, "labels": {"1": "positive", "a": "评价"},
+    })
+    [source] = plan_sources(corpus, columns, LABELS, "zh", tmp_path)
+    [piece] = read_unit(source.units[0])
+    [row] = piece.table.to_pylist()
+    assert (row["tags"], row["label"]) == (["手机", "数码"], "positive")
+    assert row["spans"] == [{"start": 0, "text": "好", "label": "评价"}]
+    [reject] = piece.rejects
+    assert (reject.reason, reject.source) == ("cannot_cast", "a.jsonl:2")
+
+
+def test_a_row_brings_its_own_side_time_and_user_along(tmp_path: Path) -> None:
+    times = ["2024-03-01", 1_700_000_000, "2024-03-01T10:00:00+08:00", "gestern"]
+    folds = ["train", "dev", "TEST", "x"]
+    more = [{"fold": folds[i], "day": times[i], "who": i % 2} for i in range(4)]
+    (tmp_path / "a.jsonl").write_bytes(jsonl([{**ROWS[0], **m} for m in more]))
+    found, rejects = read(tmp_path, {"path": "a.jsonl"}, split_column="fold", time="day", together="who")
+    assert [r["own"] for r in found] == ["train", "validation", "test"]
+    assert [r["time"] for r in found] == ["2024-03-01T00:00:00", "2023-11-14T22:13:20", "2024-03-01T02:00:00"]
+    assert found[0]["tie"] == found[2]["tie"] != found[1]["tie"]
+    assert [(r.reason, r.detail) for r in rejects] == [("unusable_value", "'fold' is 'x', not a split")]
+    found, rejects = read(tmp_path, {"path": "a.jsonl", "split": "test"}, time="day")
+    assert {r["own"] for r in found} == {"test"}
+    assert [r.detail for r in rejects] == ["'day' is 'gestern', not a time"]
+
+
+def test_a_local_dataset_is_pinned_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_bytes(jsonl(ROWS))
+    corpus = CorpusSettings.model_validate({"name": "c", "pack": "p", "license": "MIT", "hub": {"name": "data"}})
+    [source] = plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)
+    [piece] = read_unit(source.units[0])
+    assert [r["source"] for r in piece.table.to_pylist()] == [f"hub:data:train:{n}" for n in (1, 2, 3)]
+    (tmp_path / "data" / "train.jsonl").write_bytes(jsonl(ROWS[:2]))
+    assert plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)[0].sha256 != source.sha256

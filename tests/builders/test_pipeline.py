@@ -124,6 +124,45 @@ def test_a_corpus_that_grows_moves_no_old_row(make: RecipeMaker, reviews: list[d
     assert sides[0].items() <= sides[1].items()
 
 
+def test_rows_of_a_previous_release_keep_their_side_and_a_tie_between_sides_is_rejected(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    letters = [chr(0x4E00 + i) for i in range(90)]
+    here, far = ("".join(letters[i : i + 60]) for i in (0, 8))
+    bridge = "".join(letters[4:64])
+    ends = [{"text": text, "label": "positive"} for text in (here, far)]
+    sides: dict[str, str] = {}
+    for seed in range(20):  # until the two ends fall on two sides
+        make.corpus([*reviews[:100], *ends])
+        old = build(make.recipe(seed=seed), tmp_path / f"old{seed}")
+        sides = {r["text"]: s for s in SPLITS for r in rows(old, s, "corpus/reviews")}
+        if sides[here] != sides[far]:
+            break
+    make.corpus([*reviews[:300], *ends, {"text": bridge, "label": "positive"}])
+    split = {"previous": str(old), "train": 0.2, "validation": 0.4, "test": 0.4}
+    new = build(make.recipe(seed=99, split=split), tmp_path / "new")
+    found = {r["text"]: s for s in SPLITS for r in rows(new, s, "corpus/reviews")}
+    assert sides.items() <= found.items()
+    rejects = [json.loads(line) for line in (new / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [r["row"]["text"] for r in rejects if r["reason"] == "ties_two_sides"] == [bridge]
+    with pytest.raises(UserError, match=r"recipe\.yaml:\d+: split\.previous: .*no manifest\.json in it"):
+        build(make.recipe(split={"previous": str(tmp_path)}), tmp_path / "none")
+
+
+def test_a_sources_own_split_is_kept_and_its_test_texts_leave_train(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews[:150], "train.jsonl")
+    make.corpus([*reviews[150:250], *reviews[:5]], "test.jsonl")
+    files = [{"path": "train.jsonl", "split": "train"}, {"path": "test.jsonl", "split": "test"}]
+    release = build(make.recipe(corpus={"files": files}), tmp_path / "out")
+    test = {r["source"].split(":")[0] for r in rows(release, "test", "corpus/reviews")}
+    train = {r["source"].split(":")[0] for r in rows(release, "train", "corpus/reviews")}
+    assert (test, train) == ({"test.jsonl"}, {"train.jsonl"})
+    ledger = read_json(release / "manifest.json")["ledger"]["reviews"]["rejects"]
+    assert ledger["clean: stands_in_another_split"] >= 5
+
+
 def test_a_second_build_keeps_the_first_and_other_settings_are_refused(
     make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
 ) -> None:
