@@ -1,4 +1,4 @@
-"""Run a step over shards: in this process or in a local pool of processes.
+"""Run a step over shards: in this process, in a local pool of processes, or on Ray (`engines_ray.py`).
 
 A unit of work is a shard: `work(shard)` yields pieces (a table and the rows it rejected), the engine
 streams them into `<output>.part` and renames it. The output's folder is named by a digest of the step's
@@ -13,13 +13,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhiling.console import progress
-from zhiling.store import PARQUET, atomic
+from zhiling.store import atomic
+
+SHARD = {"compression": "lz4", "use_dictionary": False, "version": "2.6"}  # read once or twice, then thrown away
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,23 @@ Work = Callable[[Any], Iterable[Piece]]
 class Engine(Protocol):
     """Anything that can run `work` over shards and leave the same bytes behind."""
 
-    def map(self, work: Work, shards: Sequence[Shard], label: str) -> None: ...
+    def map(self, work: Work, shards: Sequence[Shard], label: str) -> None:
+        """Run `work` on every shard whose output is not there yet."""
+
+    def close(self) -> None:
+        """Let the workers go."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalEngine:
-    """`workers` processes on this machine; one worker runs in this process."""
+    """`workers` processes on this machine, kept from step to step; one worker runs in this process."""
 
     workers: int = 1
+    _pool: ProcessPoolExecutor | None = None
 
     def map(self, work: Work, shards: Sequence[Shard], label: str) -> None:
         """Run `work` on every shard whose output is not there yet."""
-        todo = [s for s in shards if not s.output.exists()]
+        todo = unfinished(shards)
         with progress(label, len(shards)) as bar:
             bar(len(shards) - len(todo))
             if self.workers == 1 or len(todo) < 2:
@@ -75,17 +82,41 @@ class LocalEngine:
                     run_shard(work, shard)
                     bar()
                 return
-            # spawn: pyarrow's threads do not survive a fork
-            context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(min(self.workers, len(todo)), context)
             try:
                 with _interrupt_held():
-                    running = [pool.submit(run_shard, work, s) for s in todo]
+                    running = [self._started().submit(run_shard, work, s) for s in todo]
                 for done in as_completed(running):
                     done.result()
                     bar()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+            except BaseException:
+                self.close()
+                raise
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            # spawn: pyarrow's threads do not survive a fork
+            self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+        return self._pool
+
+    def close(self) -> None:
+        """Let the workers go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def make_engine(name: Literal["local", "ray"], workers: int, address: str | None = None) -> Engine:
+    """The engine that a recipe names."""
+    if name == "local":
+        return LocalEngine(workers)
+    from zhiling.builders.engines_ray import RayEngine
+
+    return RayEngine(address)
+
+
+def unfinished(shards: Sequence[Shard]) -> list[Shard]:
+    """Shards whose output is not there yet."""
+    return [shard for shard in shards if not shard.output.exists()]
 
 
 @contextmanager
@@ -109,10 +140,13 @@ def rejects_path(output: Path) -> Path:
 def run_shard(work: Work, shard: Shard) -> None:
     """Do one shard's work; its output appears last, so that what exists is complete."""
     rejects_file = rejects_path(shard.output)
-    with atomic(shard.output) as part:
-        with atomic(rejects_file) as rejects_part, rejects_part.open("w", encoding="utf-8", errors="backslashreplace") as out:
-            for reject in _write_pieces(work(shard.job), part):
-                out.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+    with (
+        atomic(shard.output) as part,
+        atomic(rejects_file) as rejects_part,
+        rejects_part.open("w", encoding="utf-8", errors="backslashreplace") as out,
+    ):
+        for reject in _write_pieces(work(shard.job), part):
+            out.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
 
 
 def _write_pieces(pieces: Iterable[Piece], part: Path) -> Iterator[Reject]:
@@ -121,7 +155,7 @@ def _write_pieces(pieces: Iterable[Piece], part: Path) -> Iterator[Reject]:
     try:
         for piece in pieces:
             if writer is None:
-                writer = pq.ParquetWriter(part, piece.table.schema, **PARQUET)
+                writer = pq.ParquetWriter(part, piece.table.schema, **SHARD)
             if len(piece.table):
                 writer.write_table(piece.table, row_group_size=max(1, len(piece.table)))
             yield from piece.rejects

@@ -9,13 +9,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from zhiling.builders import stages
 from zhiling.builders.duplicates import Leak
-from zhiling.builders.engines import LocalEngine
+from zhiling.builders.engines import make_engine
 from zhiling.builders.plan import Plan, make_plan
 from zhiling.console import note
 from zhiling.errors import UserError
@@ -43,14 +43,15 @@ def run_steps(run: stages.Run) -> Built:
     verdicts, leak = stages.judge(run, read)
     splits = stages.split(run, read, verdicts)
     scores = stages.review(run, read, splits)
-    pools = stages.pool(run, splits)
-    examples = stages.render(run, splits, pools)
-    steps = {"read": read, "kept": splits, "examples": examples}
+    kept = stages.decontaminate(run, splits)
+    pools = stages.pool(run, kept)
+    examples = stages.render(run, kept, pools)
+    steps = {"read": read, "split": splits, "kept": kept, "examples": examples}
     names = [c.name for c in run.plan.recipe.corpora]
     counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
-    rejecting = {name: [path for tables in steps.values() for path in tables[name]] for name in names}
+    rejecting = {name: list(dict.fromkeys(path for t in steps.values() for path in t[name])) for name in names}
     return Built(
-        run.plan, splits, [path for name in names for path in examples[name]], leak, counts, rejecting,
+        run.plan, kept, [path for name in names for path in examples[name]], leak, counts, rejecting,
         stages.personal_data(run, read), scores, run.work / "review",
     )
 
@@ -78,7 +79,10 @@ def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
             for stale in home.glob(f".work-{plan.recipe.version}-*"):
                 if stale != work:
                     shutil.rmtree(stale)
-            write_release(run_steps(stages.Run(plan, work, LocalEngine(workers))), work, folder)
+            engine = make_engine(plan.recipe.engine, workers, plan.recipe.ray_address)
+            with closing(engine):
+                built = run_steps(stages.Run(plan, work, engine))
+            write_release(built, work, folder)
         shutil.rmtree(work, ignore_errors=True)
     return folder
 

@@ -5,11 +5,12 @@ The sections `train`, `eval` and `leaderboard` belong to later rooms: they are k
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from zhiling.builders.clean import CleanSettings
+from zhiling.builders.decontaminate import DecontaminateSettings
 from zhiling.builders.leak import ReviewSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
@@ -55,8 +56,11 @@ class Recipe(Settings):
     corpora: list[CorpusSettings] = Field(min_length=1)
     clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
+    decontaminate: DecontaminateSettings | None = None
     review: ReviewSettings = ReviewSettings()
     render: RenderSettings = RenderSettings()
+    engine: Literal["local", "ray"] = Field("local", description="where the work is done; the bytes are the same")
+    ray_address: str | None = Field(None, description="the Ray cluster; without it RAY_ADDRESS, or one started here")
     publish: PublishSettings | None = None
     train: dict[str, Any] | None = None
     eval: dict[str, Any] | None = None
@@ -122,6 +126,6 @@ def known_labels(pack: Pack) -> dict[str, tuple[str, ...]]:
 
 def build_settings(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that a release's bytes depend on, as JSON."""
-    later_rooms = {"publish", "train", "eval", "leaderboard"}
-    settings: dict[str, Any] = recipe.model_dump(mode="json", exclude=later_rooms)
+    changes_nothing = {"publish", "train", "eval", "leaderboard", "engine", "ray_address"}
+    settings: dict[str, Any] = recipe.model_dump(mode="json", exclude=changes_nothing)
     return settings

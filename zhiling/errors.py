@@ -15,6 +15,9 @@ class UserError(Exception):
         self.where, self.saw, self.do = where, saw, do
         super().__init__(f"{where}: {saw}; {do}")
 
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str, str, str]]:
+        return type(self), (self.where, self.saw, self.do)  # so that it comes home from a worker
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What to do about an unknown name: the nearest known one where one is near, else all of them."""

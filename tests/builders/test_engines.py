@@ -1,12 +1,14 @@
 """A finished shard is kept, an unfinished one is never seen, rejects stand beside their shard."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from zhiling.builders.engines import LocalEngine, Piece, Reject, Shard, read_rejects, row_groups
+from zhiling.errors import UserError
 
 
 def count_up(job: int) -> Iterator[Piece]:
@@ -20,7 +22,8 @@ def count_up(job: int) -> Iterator[Piece]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_shards_and_their_rejects_are_written(tmp_path: Path, workers: int) -> None:
     shards = [Shard(tmp_path / f"{i}.parquet", i) for i in range(4)]
-    LocalEngine(workers).map(count_up, shards, "count")
+    with closing(LocalEngine(workers)) as engine:
+        engine.map(count_up, shards, "count")
     groups = row_groups([s.output for s in shards])
     assert [g.read()["n"].to_pylist() for g in groups[:2]] == [[0], [1, 2]]
     assert [r["row"]["n"] for r in read_rejects([s.output for s in shards])] == [0, 1, 2, 3]
@@ -37,9 +40,21 @@ def test_a_finished_shard_is_not_done_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_shard_that_fails_leaves_nothing_behind(tmp_path: Path, workers: int) -> None:
     shards = [Shard(tmp_path / "bad.parquet", 13), Shard(tmp_path / "good.parquet", 1)]
-    with pytest.raises(RuntimeError, match="stop"):
-        LocalEngine(workers).map(count_up, shards, "count")
+    with closing(LocalEngine(workers)) as engine, pytest.raises(RuntimeError, match="stop"):
+        engine.map(count_up, shards, "count")
     assert not any("bad" in p.name for p in tmp_path.iterdir())
+
+
+def complain(job: str) -> Iterator[Piece]:
+    raise UserError(job, "something odd", "mend it")
+    yield
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_complaint_comes_home_from_a_worker(tmp_path: Path, workers: int) -> None:
+    shards = [Shard(tmp_path / f"{i}.parquet", "file:3") for i in range(3)]
+    with closing(LocalEngine(workers)) as engine, pytest.raises(UserError, match="file:3: something odd; mend it"):
+        engine.map(complain, shards, "complain")
 
 
 def nothing(_job: None) -> Iterator[Piece]:
