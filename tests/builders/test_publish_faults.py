@@ -35,14 +35,20 @@ COMPACT = [  # one cell of each kind that once went wrong, or that the protocol 
 ]
 
 
-@pytest.fixture
-def one(tmp_path: Path, reviews: list[Review]) -> Path:
-    return write_release(tmp_path / "a", reviews[:12])
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("releases")
 
 
-@pytest.fixture
-def two(tmp_path: Path, reviews: list[Review]) -> Path:
-    return write_release(tmp_path / "b", reviews[:16], "1.1.0")
+@pytest.fixture(scope="module")
+def one(shelf: Path, reviews: list[Review]) -> Path:
+    return write_release(shelf / "a", reviews[:12])
+
+
+@pytest.fixture(scope="module")
+def two(shelf: Path, reviews: list[Review]) -> Path:
+    """1.1.0: more rows."""
+    return write_release(shelf / "b", reviews[:16], "1.1.0")
 
 
 @pytest.fixture(autouse=True)

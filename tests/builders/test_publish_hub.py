@@ -16,15 +16,20 @@ from zhiling.store import files_below
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how the client uploads bytes
 
 
-@pytest.fixture
-def one(tmp_path: Path, reviews: list[Review]) -> Path:
-    return write_release(tmp_path / "out", reviews[:30])
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("releases")
 
 
-@pytest.fixture
-def two(tmp_path: Path, reviews: list[Review]) -> Path:
+@pytest.fixture(scope="module")
+def one(shelf: Path, reviews: list[Review]) -> Path:
+    return write_release(shelf / "out", reviews[:30])
+
+
+@pytest.fixture(scope="module")
+def two(shelf: Path, reviews: list[Review]) -> Path:
     """1.1.0: more rows."""
-    return write_release(tmp_path / "out", reviews[:40], "1.1.0")
+    return write_release(shelf / "out", reviews[:40], "1.1.0")
 
 
 def test_a_push_is_one_commit_and_its_tag_and_holds_every_byte(hub: Hub, one: Path) -> None:

@@ -144,13 +144,14 @@ def test_datasets_opens_a_version_whole_and_streaming(hub: Hub, one: Path, two: 
 MODEL = """
 from transformers import AutoModelForCausalLM
 for version in ("v1.0.0", "v2.0.0"):
-    model = AutoModelForCausalLM.from_pretrained("org/tiny-model", revision=version)
+    model, report = AutoModelForCausalLM.from_pretrained("org/tiny-model", revision=version, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"], report
     print(round(float(model.model.norm.weight[0]), 3))
 """
 
 
 def test_a_model_is_published_and_transformers_loads_each_of_its_versions(hub: Hub, tmp_path: Path) -> None:
-    first, second = write_model(tmp_path / "m1"), write_model(tmp_path / "m2", weights=1.0)
+    first, second = write_model(tmp_path / "m1"), write_model(tmp_path / "m2", norm=2.0)
     with pytest.raises(UserError, match=r"a model folder states no version; add --version 1\.0\.0"):
         push(first, "hub:org/tiny-model")
     assert push(first, "hub:org/tiny-model", Options(version="1.0.0")) == "hub:org/tiny-model@v1.0.0"

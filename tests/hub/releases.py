@@ -10,7 +10,7 @@ import yaml
 
 from zhiling.rows import EXAMPLE_SCHEMA, SPLITS, split_schema
 from zhiling.seeds import uniform
-from zhiling.store import PARQUET, digest, write_manifest, write_text
+from zhiling.store import PARQUET, digest, write_json, write_manifest, write_text
 
 Review = dict[str, str]
 COLUMNS = split_schema({"text": "string", "label": "label"})
@@ -69,20 +69,26 @@ def _config(name: str, place: str) -> dict[str, Any]:
     return {"config_name": name, "default": name == "examples", "data_files": files}
 
 
-def write_model(folder: Path, weights: float = 0.0) -> Path:
-    """A model of a few thousand parameters that transformers loads, with the card that its results are on."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+def write_model(folder: Path, norm: float = 1.0) -> Path:
+    """A Llama of a few thousand parameters, written without torch, and a card with its results on it."""
+    import numpy as np
+    from safetensors.numpy import save_file
 
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=32,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        model.model.norm.weight.add_(weights)
-    model.save_pretrained(folder)
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64, "hidden_size": 8,
+        "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "max_position_embeddings": 32, "tie_word_embeddings": True, "dtype": "float32",
+    }
+    square, up, layer = (8, 8), (16, 8), "model.layers.0"
+    shapes = {f"{layer}.self_attn.{name}_proj.weight": square for name in "qkvo"}
+    shapes |= {f"{layer}.mlp.{name}_proj.weight": up for name in ("gate", "up")}
+    shapes |= {f"{layer}.mlp.down_proj.weight": (8, 16), "model.embed_tokens.weight": (64, 8)}
+    weights = {name: np.full(shape, 0.01, "float32") for name, shape in shapes.items()}
+    norms = (f"{layer}.input_layernorm", f"{layer}.post_attention_layernorm", "model.norm")
+    weights |= {f"{name}.weight": np.full(8, norm, "float32") for name in norms}
+    folder.mkdir(parents=True)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", config)
     metric = {"type": "accuracy", "value": 0.5, "name": "accuracy"}
     result = {"task": {"type": "text-generation"}, "dataset": {"type": "org/tiny", "name": "tiny"}, "metrics": [metric]}
     front = {"license": "mit", "model-index": [{"name": "tiny-model", "results": [result]}]}
