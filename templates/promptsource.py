@@ -6,10 +6,13 @@ to chance (`choice`, `random`) is drawn by the row's id. Refused: anything but p
 and, row by row, whatever the sandbox refuses.
 """
 
+import copy
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,18 @@ import jinja2
 import yaml
 from pydantic import Field
 
+from zhiling import seeds
 from zhiling.errors import UserError, one_line
-from zhiling.settings import Settings, parse
+from zhiling.settings import Settings, parse, read_yaml
+from zhiling.templates.budget import BUDGET
+from zhiling.templates.engines import Refused
+from zhiling.templates.promptsource_sandbox import Draw, Render, compile_source
+from zhiling.templates.promptsource_split import MODULUS, MULTIPLIER, SEPARATOR
+from zhiling.templates.sandbox import ERRORS
+from zhiling.templates.unread import measure
 
 FILE = "templates.yaml"
 PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's stand-in for ||| inside a row's texts
-_DRAWS = " draws"  # no template can write a name with a space
 
 
 class PromptSettings(Settings):
@@ -122,17 +131,62 @@ class CompiledPrompt:
     """A prompt ready to render: compiled once, used for every row."""
 
     prompt: ImportedPrompt
-    source: jinja2.Template
-    answer_choices: jinja2.Template | None
+    source: Render
+    answer_choices: Render | None
 
 
-def compile_prompt(prompt: ImportedPrompt) -> CompiledPrompt:
-    """Compile `prompt`. Raises UserError where it is not Jinja2 that promptsource would take."""
-    environment = _environment()
-    sources = (prompt.settings.jinja, prompt.settings.answer_choices)
+def compile_prompt(prompt: ImportedPrompt, highlight_variables: bool = False) -> CompiledPrompt:
+    """Compile `prompt`. Raises UserError where it is not Jinja2 that imported prompts may have."""
+    jinja, choices = prompt.settings.jinja, prompt.settings.answer_choices
+    if highlight_variables:
+        jinja = jinja.replace("}}", " | highlight }}")
     try:
-        compiled = [None if source is None else environment.from_string(source) for source in sources]
-    except jinja2.TemplateSyntaxError as error:
-        raise UserError(prompt.where, f"does not parse ({one_line(error.message or 'syntax', 100)})", "mend it") from None
-    assert compiled[0] is not None
-    return CompiledPrompt(prompt, compiled[0], compiled[1])
+        return CompiledPrompt(prompt, compile_source(jinja), None if choices is None else compile_source(choices))
+    except jinja2.TemplateError as error:
+        saw = f"cannot be imported ({one_line(error.message or 'syntax', 100)})"
+        raise UserError(prompt.where, saw, "mend it, or leave it out") from None
+
+
+def apply(compiled: CompiledPrompt, example: Mapping[str, Any], row_id: str, seed: int) -> list[str]:
+    """What promptsource's `Template.apply(example, truncate=False)` gives: the parts between `|||`.
+
+    Raises Refused where the prompt cannot be rendered for the row; promptsource raises there, too, or it is the
+    sandbox that does not let the row through.
+    """
+    try:
+        BUDGET.start(measure(list(example.values())))
+        if "answer_choices" in example:
+            raise ValueError("the row has a column 'answer_choices'")
+        row = {name: _protected(copy.deepcopy(value)) for name, value in example.items()}
+        draw = keyed_draws(compiled.prompt, row_id, seed)
+        choices = _choices(compiled.answer_choices, row, draw)
+        rendered = compiled.source({**row, "answer_choices": choices}, draw)
+    except ERRORS as error:
+        raise Refused(f"does not render: {one_line(str(error), 100)}") from None
+    return [_restored(part).strip() for part in rendered.split(SEPARATOR)]
+
+
+def _choices(source: Render | None, row: Mapping[str, Any], draw: Draw) -> list[str] | None:
+    """The row's answer choices, as promptsource lists them."""
+    if source is None:
+        return None
+    return [_restored(choice.strip()) for choice in source(row, draw).split(SEPARATOR)]
+
+
+def keyed_draws(prompt: ImportedPrompt, row_id: str, seed: int) -> Draw:
+    """The row's draws, one after the other; packs write them as `draw`, `draw * 48271 % 2147483647` and so on."""
+    first, made = seeds.draw(seed, f"draw:{prompt.pack}/{prompt.slug}", row_id) >> 33, count()
+
+    def draw(below: int) -> int:
+        number = next(made)
+        return (first if number == 0 else first * pow(MULTIPLIER, number, MODULUS) % MODULUS) % below
+
+    return draw
+
+
+def _protected(value: Any) -> Any:
+    return value.replace(SEPARATOR, PROTECTED) if isinstance(value, str) else value
+
+
+def _restored(text: str) -> str:
+    return text.replace(PROTECTED, SEPARATOR)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import jinja2
 
@@ -19,10 +20,11 @@ ENDS = {"if": ("elif", "else", "endif"), "for": ("else", "endfor")}
 NOT_IN_PACKS = {"zip", "most_frequent", "namespace", "cycler", "joiner", "lipsum", "highlight"}
 _MUTATING = re.compile(r"\.\s*(append|extend|insert|pop|update|remove|clear|setdefault|popitem|reverse)\s*\(")
 _CLOSE = {")": "(", "]": "[", "}": "{"}
+_CALLED = {"name", "string", "drawn"}  # tokens that a bracket behind them belongs to
 _KEYWORDS = {"and", "or", "not", "in", "is", "if", "else", "elif", "set", "for"}
 
 
-class Unsplittable(Exception):
+class Unsplittable(Exception):  # noqa: N818 - what the source is
     """Why a source has no prompt and completion of its own."""
 
 
@@ -96,12 +98,23 @@ def choices_expression(source: str, names: Mapping[str, str]) -> str:
     return "[" + ", ".join(_word(part) for part in [*parts, current]) + "]"
 
 
+def fixed_choices(expression: str) -> list[str] | None:
+    """The words that a choices expression stands for where no row changes them."""
+    try:
+        words = json.loads(expression)
+    except ValueError:
+        return None
+    return words if isinstance(words, list) else None
+
+
 def _word(parts: list[str]) -> str:
     """One choice, from its literal and computed parts; what surrounds it is stripped."""
     if parts and parts[-1].startswith('"') and not json.loads(parts[-1]).strip():
         parts = parts[:-1]
     if not parts:
         return '""'
+    if len(parts) == 1 and parts[0].startswith('"'):
+        return json.dumps(json.loads(parts[0]).strip(), ensure_ascii=False)
     return f"{parts[0]} | trim" if len(parts) == 1 else f"({' ~ '.join(parts)}) | trim"
 
 
@@ -251,7 +264,7 @@ def _renamed(tokens: list[tuple[str, str]], names: Mapping[str, str]) -> list[tu
 def _first_draw(tokens: list[tuple[str, str]]) -> int | None:
     """Where the first `| choice` or `| random` stands."""
     told = [i for i, (token, _) in enumerate(tokens) if token != "whitespace"]
-    for i, j in zip(told, told[1:], strict=False):
+    for i, j in pairwise(told):
         if tokens[i] == ("operator", "|") and tokens[j] in (("name", "choice"), ("name", "random")):
             return i
     return None
@@ -271,9 +284,7 @@ def _operand(tokens: list[tuple[str, str]], pipe: int) -> int:
         token, value = tokens[previous]
         if token == "operator" and value in (".", "|"):
             at = previous
-        elif closing in ("(", "[") and (value in _CLOSE or token in ("name", "string", "drawn")) and value not in _KEYWORDS:
-            continue
-        else:
+        elif closing not in ("(", "[") or value in _KEYWORDS or not (value in _CLOSE or token in _CALLED):
             return at
 
 

@@ -1,4 +1,4 @@
-"""`zhiling template lint`, `test`, `report`: packs checked, compared and measured."""
+"""`zhiling template lint`, `test`, `report`, `import`: packs checked, compared, measured and taken over."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ Packs = Annotated[list[str], typer.Argument(metavar="PACK...", help="Shipped pac
 MaybePacks = Annotated[
     list[str] | None, typer.Argument(metavar="[PACK...]", help="Packs or folders of packs; all shipped ones if none.")
 ]
+import_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Take over prompts from elsewhere.")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command("lint")(lint)
     app.command("test")(test)
     app.command("report")(report)
+    app.add_typer(import_app, name="import")
 
 
 def lint(
@@ -120,3 +122,23 @@ def report(
     else:
         rows = [list(asdict(quality).values()) for quality in found]
         table("packs in numbers", [name.replace("_", " ") for name in asdict(found[0])], rows)
+
+
+@import_app.command()
+def promptsource(
+    path: Annotated[Path, typer.Argument(help="Promptsource's templates folder, or one templates.yaml.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the packs below this folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read promptsource's prompts: what can become packs does, the rest is named with the reason."""
+    import json
+
+    from zhiling.console import table
+    from zhiling.templates.promptsource import read_promptsource
+    from zhiling.templates.promptsource_packs import import_prompts, summary
+
+    entries = import_prompts(read_promptsource(path), out)
+    if as_json:
+        print(json.dumps([entry.as_dict() for entry in entries], ensure_ascii=False, indent=2))
+    else:
+        table(f"{len(entries)} prompts", ["outcome", "why", "prompts"], summary(entries))
