@@ -16,7 +16,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from zhiling.builders import publish_client
-from zhiling.builders.publish_artifact import Artifact, check_card
+from zhiling.builders.publish_artifact import VERSION, Artifact, check_card, parse_version
 from zhiling.builders.publish_check import refuse_edits, refuse_obstacles, refuse_version
 from zhiling.builders.publish_client import Hub, NotDoneError, RemoteFile, connection, may_pass, plainly, redact, status
 from zhiling.builders.publish_plan import Options, differences, make_plan, show
@@ -52,7 +52,7 @@ def push_to_hub(artifact: Artifact, name: str, options: Options) -> str:
         hub = Hub(api, "model" if artifact.kind == "model" else "dataset", name)
         with _telling("nothing was published"):
             me = str(hub.ask("asking whose token it is", api.whoami)["name"])
-            shelf = look(hub, options.revision)
+            shelf = _branch_to_push(hub, artifact, options.revision)
             commit = _find(hub, artifact, shelf)
             tagged = artifact.tag in shelf.tags
             if not commit:
@@ -114,6 +114,18 @@ def look(hub: Hub, revision: str, strict: bool = False) -> Shelf:
     commits = hub.ask("reading the history", lambda: hub.api.list_repo_commits(**hub.place, revision=head), tries=2)
     log = tuple((c.commit_id, c.title, ", ".join(c.authors)) for c in commits)
     return Shelf(True, bool(found.private), head, tags, files, manifest, log, revision in heads)
+
+
+def _branch_to_push(hub: Hub, artifact: Artifact, revision: str) -> Shelf:
+    """What stands at the branch; where it is not there yet, at the newest version below, from which it will start."""
+    if VERSION.fullmatch(revision.removeprefix("v")):
+        raise UserError(str(hub), f"--revision {revision} is a version's tag, not a branch", "give a branch, as 1.0.x")
+    shelf = look(hub, revision)
+    mine = parse_version(artifact.version, str(artifact.folder))
+    below = [v for t in shelf.tags if VERSION.fullmatch(t.removeprefix("v")) and (v := parse_version(t, t)) < mine]
+    if shelf.exists and not shelf.branch and below:
+        return replace(look(hub, "v" + ".".join(map(str, max(below)))), branch=False)
+    return shelf
 
 
 def _find(hub: Hub, artifact: Artifact, shelf: Shelf) -> str:

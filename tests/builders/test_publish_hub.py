@@ -217,11 +217,12 @@ def test_a_branch_gets_its_own_line_of_versions(
     push(one, "hub:org/tiny")
     push(two, "hub:org/tiny")
     repo = hub.history.find("dataset", "org/tiny")
-    with hub.history.changing(repo):
-        repo.refs["refs/heads/1.0.x"] = repo.refs["refs/tags/v1.0.0"]
+    with pytest.raises(UserError, match=r"--revision v1\.0\.0 is a version's tag, not a branch; nothing was published"):
+        push(two, "hub:org/tiny", Options(revision="v1.0.0"))
     mended = write_release(tmp_path / "out", reviews[:30], "1.0.1", words="mended")
     assert push(mended, "hub:org/tiny", Options(revision="1.0.x")) == "hub:org/tiny@v1.0.1"
     assert repo.refs["refs/tags/v1.1.0"] == repo.refs[MAIN] != repo.refs["refs/tags/v1.0.1"]
+    assert repo.commit(repo.refs["refs/heads/1.0.x"]).parent == repo.refs["refs/tags/v1.0.0"], "it starts there"
 
 
 def test_two_pushes_at_once_one_wins_and_the_other_says_who(
