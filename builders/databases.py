@@ -23,6 +23,7 @@ ALONE: dict[str, Any] = {
     "enable_external_access": "false", "python_enable_replacements": "false", "lock_configuration": "true",
 }
 BATCH = 4_096
+PLACE = "place in the table"
 
 
 def fits(table: pa.Table, condition: str) -> list[bool]:
@@ -30,14 +31,12 @@ def fits(table: pa.Table, condition: str) -> list[bool]:
     import duckdb
 
     with duckdb.connect(config=ALONE) as db:
-        db.register("rows", table)
+        db.register("rows", table.append_column(PLACE, pa.array(range(len(table)), pa.int64())))
         try:
-            answers = db.sql(f"SELECT coalesce(({condition}), false)::BOOLEAN AS kept FROM rows").fetchall()
+            kept = {place for (place,) in db.execute(f'SELECT "{PLACE}" FROM rows WHERE ({condition})').fetchall()}
         except duckdb.Error as error:
             raise ValueError(one_line(str(error), 160)) from None
-    if len(answers) != len(table):
-        raise ValueError("gives another number of rows than it was given")
-    return [kept for (kept,) in answers]
+    return [place in kept for place in range(len(table))]
 
 
 def place(sql: SqlSource, base: Path) -> Path | None:
@@ -74,17 +73,15 @@ def read(sql: SqlSource, path: Path | None, shown: str) -> Iterator[Row]:
             return
         try:
             _attach(db, kind, str(path) if path is not None else os.environ[str(sql.postgres)])
-            reader: Any = db.sql(sql.query)
-            if reader is None:
-                raise UserError(shown, "the query gives no rows", "write a SELECT")
-            names = reader.columns
+            found = db.execute(_in_the_database(kind, sql.query))
+            names = [column[0] for column in found.description or ()]
             number = 0
-            while batch := reader.fetchmany(BATCH):
+            while batch := found.fetchmany(BATCH):
                 for values in batch:
                     number += 1
                     yield f"{shown}:{number}", _row(names, values)
         except duckdb.Error as error:
-            said = one_line(_without_secrets(str(error)), 200)
+            said = one_line(_without_secrets(str(error).replace(os.environ.get(str(sql.postgres)) or "\0", "...")), 200)
             raise UserError(shown, said, "mend the query or the address") from None
 
 
@@ -92,9 +89,15 @@ def _attach(db: Any, kind: str, address: str) -> None:
     quoted = address.replace("'", "''")
     db.execute(f"ATTACH '{quoted}' AS source (TYPE {kind}, READ_ONLY)")
     db.execute("USE source")
-    if kind == "sqlite":  # PostgreSQL connects as it goes
+    if kind == "sqlite":  # PostgreSQL connects as it goes; its query runs in the server alone
         db.execute("SET enable_external_access = false")
     db.execute("SET lock_configuration = true")
+
+
+def _in_the_database(kind: str, query: str) -> str:
+    """The query as DuckDB runs it: PostgreSQL's goes to the server as it is, out of reach of DuckDB's own functions."""
+    quoted = query.replace("'", "''")
+    return f"SELECT * FROM postgres_query('source', '{quoted}')" if kind == "postgres" else query
 
 
 def _without_secrets(text: str) -> str:
@@ -112,7 +115,7 @@ def _load(db: Any, kind: str) -> bool:
     """Load DuckDB's scanner for a kind of database: one that is installed, one that pip installed, or the network's."""
     import duckdb
 
-    version = db.sql("SELECT library_version FROM pragma_version()").fetchone()[0]
+    version = db.execute("SELECT library_version FROM pragma_version()").fetchone()[0]
     spec = importlib.util.find_spec(f"duckdb_extension_{kind}_scanner")
     packaged = [p for place in (spec.submodule_search_locations or [] if spec else [])
                 for p in sorted(Path(place).rglob(f"{version}/**/*.duckdb_extension"))]

@@ -43,7 +43,10 @@ class SqlSource(Settings):
     """Rows that a query gives: of a SQLite file, or of the PostgreSQL database that an environment variable names."""
 
     sqlite: str | None = Field(None, description="a SQLite file, relative to the recipe")
-    postgres: str | None = Field(None, description="name of the environment variable that holds the connection string")
+    postgres: str | None = Field(
+        None, pattern=r"^[A-Z][A-Z0-9_]*_(DSN|DATABASE)$",  # no recipe may have another secret sent somewhere
+        description="environment variable that holds the connection string; its name ends in _DSN or _DATABASE",
+    )
     query: str = Field(description="a SELECT; end it with ORDER BY, so that rows are numbered alike each time")
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ def test_a_query_of_a_sqlite_file(shop: Path) -> None:
         ({"sqlite": "none.db", "query": QUERY}, "none.db: no such file"),
         ({"sqlite": "shop.db", "query": "SELECT * FROM nothing"}, "nothing"),
         ({"sqlite": "shop.db", "query": "SELECT body FROM reviews"}, "no column 'text'"),
-        ({"postgres": "NO_SUCH_ADDRESS", "query": QUERY}, "NO_SUCH_ADDRESS: no such environment variable"),
+        ({"postgres": "NO_SUCH_DSN", "query": QUERY}, "NO_SUCH_DSN: no such environment variable"),
     ],
 )
 def test_what_is_not_there_is_one_line(shop: Path, sql: dict[str, str], expected: str) -> None:
@@ -150,11 +150,12 @@ def test_a_query_of_a_real_postgresql_server(postgres: str, tmp_path: Path, monk
     values = ", ".join(f"('{body}', '{mood}', {stars})" for body, mood, stars in ROWS)
     made = f"CREATE TABLE reviews (body text, mood text, stars int); INSERT INTO reviews VALUES {values}"
     subprocess.run(["psql", postgres, "-q", "-c", made], check=True, capture_output=True)
-    monkeypatch.setenv("SHOP", postgres)
-    rows, _, _ = rows_of(tmp_path, {"postgres": "SHOP", "query": QUERY})
+    monkeypatch.setenv("SHOP_DSN", postgres)
+    rows, _, _ = rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": QUERY})
     assert [(r["text"], r["label"], r["source"]) for r in rows] == [
-        ("太差了", "negative", "sql:SHOP:1"), ("很好用", "positive", "sql:SHOP:2"),
+        ("太差了", "negative", "sql:SHOP_DSN:1"), ("很好用", "positive", "sql:SHOP_DSN:2"),
     ]
-    for statement in ("DELETE FROM reviews", "CREATE TABLE other (x int)"):
+    reaching = "SELECT content AS text, 'positive' AS label FROM read_text('/etc/passwd')"  # a function of DuckDB's
+    for statement in ("DELETE FROM reviews", "CREATE TABLE other (x int)", reaching):
         with pytest.raises(UserError):
-            rows_of(tmp_path, {"postgres": "SHOP", "query": statement})
+            rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": statement})
