@@ -4,7 +4,7 @@ In: the YAML mapping under `train:`. Out: frozen settings with a default for eve
 values that cannot train.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -72,7 +72,19 @@ class InstructSettings(StageSettings):
     loss_on: Literal["completion", "prompt_and_completion"] = "completion"
     average: Literal["token", "example"] = Field("token", description="what weighs the same: each token or each row")
     packs: list[str] | None = Field(None, description="rows of these packs only")
+    templates: list[str] | None = Field(None, description="rows of these templates only")
     shots: list[int] | None = Field(None, description="rows with so many exemplars only")
+
+
+    shots_per_class: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        "all", description="texts of each class, by keyed draw: 16 are among 64"
+    )
+
+
+class FinetuneSettings(InstructSettings):
+    """Training on one task: as instruction tuning, on one pack's rows."""
+
+    epochs: float = Field(3.0, gt=0, le=10_000)
 
 
 class TrainSettings(Settings):
@@ -83,11 +95,12 @@ class TrainSettings(Settings):
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()
     instruct: InstructSettings = InstructSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast where it is fast, or not")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for name, stage in (("pretrain", self.pretrain), ("instruct", self.instruct)):
+        for name, stage in (("pretrain", self.pretrain), ("instruct", self.instruct), ("finetune", self.finetune)):
             if stage.micro_tokens < self.model.context:
                 raise ValueError(f"{name}.micro_tokens {stage.micro_tokens} cannot hold a row of {self.model.context}")
         if (self.pretrain.objective == "masked") != (self.model.family == "encoder"):

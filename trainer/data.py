@@ -7,7 +7,6 @@ than the context are named with their reason; a prompt too long is cut from its 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,9 @@ from zhiling.store import atomic_folder, file_digest, read_json, read_manifest, 
 
 Side = Literal["train", "validation"]
 SIDES: tuple[Side, ...] = ("train", "validation")  # what training may see; the test split is for evaluation
-COLUMNS = ["id", "prompt", "completion", "choices", "answer", "pack", "template", "shots"]
+COLUMNS = [
+    "id", "prompt", "completion", "choices", "answer", "pack", "template", "shots", "source_id", "exemplar_ids",
+]
 CHUNK = 2000  # rows tokenized at a time
 
 IntArray = np.ndarray[Any, np.dtype[Any]]
@@ -67,14 +68,24 @@ def read_examples(release: Path, side: Side) -> pa.Table:
 
 def read_texts(release: Path, side: Side) -> Iterator[tuple[str, str]]:
     """`(id, text)` of every corpus row of one side: its string columns, a line each."""
+    for row, texts, _ in _corpora(release, side):
+        yield row["id"], "\n".join(row[column] for column in texts if row[column])
+
+
+def read_classes(release: Path, side: Side) -> dict[str, str]:
+    """`{source_id: class}` of every corpus row that has labels."""
+    return {row["id"]: "/".join(str(row[c]) for c in labels) for row, _, labels in _corpora(release, side) if labels}
+
+
+def _corpora(release: Path, side: Side) -> Iterator[tuple[dict[str, Any], list[str], list[str]]]:
+    """Each corpus row with the names of its text columns and of its label columns."""
     about = read_manifest(release, "release")
     for name in sorted(about["corpora"]):
         pack = about["corpora"][name]["pack"]
         columns = read_yaml(release / "packs" / pack / "pack.yaml").data["columns"]
-        texts = [column for column, kind in columns.items() if kind == "string"]
-        table = _read(release, f"corpus/{name}", side, ["id", *texts])
-        for row in table.to_pylist():
-            yield row["id"], "\n".join(row[column] for column in texts if row[column])
+        texts, labels = ([c for c, kind in columns.items() if kind == wanted] for wanted in ("string", "label"))
+        for row in _read(release, f"corpus/{name}", side, ["id", *texts, *labels]).to_pylist():
+            yield row, texts, labels
 
 
 def _read(release: Path, where: str, side: Side, columns: list[str]) -> pa.Table:
@@ -174,8 +185,3 @@ def open_rows(folder: Path) -> Rows:
     counts = {"rows": len(about["ids"]), "tokens": int(starts[-1]), "learned": int(learned.sum())}
     counts["rejected"] = about["rejected"]
     return Rows(tokens, learned, starts, about["ids"], counts)
-
-
-def longest(rows: Rows) -> int:
-    """Tokens of the longest row."""
-    return max(int(b - a) for a, b in pairwise(rows.starts))

@@ -19,3 +19,31 @@ def bf16_wanted(precision: str, device: Any) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def flops_per_token(model: Any, learned: float, row: float) -> float:
+    """Operations that training needs for one token, backward pass included: 6 for each weight of the blocks, 6 for
+    each weight of the head and share of `learned` tokens, 6 x layers x width x tokens before it (half of `row`) for
+    causal scores and mixing.
+    """
+    blocks = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2)
+    head = model.get_output_embeddings().weight.numel()
+    config = model.config
+    return float(6 * blocks + 6 * head * learned + 6 * config.num_hidden_layers * config.hidden_size * row)
+
+
+def peak_flops(device: Any, bf16: bool, size: int = 2048) -> float:
+    """Operations a second of a square product of `size`, as measured here and now: the best of five."""
+    from time import perf_counter
+
+    import torch
+
+    matrix = torch.ones(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+    best = float("inf")
+    for _ in range(5):
+        start = perf_counter()
+        matrix @ matrix
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, perf_counter() - start)
+    return 2.0 * size**3 / best

@@ -1,11 +1,22 @@
 """A trained model as a folder that `transformers` loads: safetensors, tokenizer, generation config, card, manifest."""
 
+import json
 import shutil
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhiling.cards.markdown import render_card
-from zhiling.store import MANIFEST, atomic_folder, digest, file_digest, read_manifest, write_manifest, write_text
+from zhiling.store import (
+    MANIFEST,
+    atomic_folder,
+    digest,
+    file_digest,
+    read_manifest,
+    write_bytes,
+    write_manifest,
+    write_text,
+)
 from zhiling.trainer.model import count_parameters, quiet
 
 if TYPE_CHECKING:
@@ -17,14 +28,15 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
     """Write the model folder of a stage, whole or not at all."""
     from transformers import GenerationConfig
 
-    parent = read_manifest(stage.parent, "model") if stage.parent else None
+    ours = stage.parent and (stage.parent / MANIFEST).is_file()
+    parent = read_manifest(stage.parent, "model") if stage.parent and ours else None
     release = read_manifest(stage.release, "release")
     about = {
         "name": stage.folder.name,
         "stage": stage.name,
         "made_from": digest(stage.made_from()),
         "inputs": stage.made_from(),
-        "parent": file_digest(stage.parent / MANIFEST) if stage.parent else None,
+        "parent": stage.made_from()["parent"],
         "lineage": [*(parent["lineage"] if parent else []), {
             "stage": stage.name, "release": release["name"], "version": release["version"],
         }],
@@ -46,6 +58,28 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
     with atomic_folder(stage.folder) as part:
         model.cpu().eval().save_pretrained(part)
         tokenizer.save_pretrained(part)
-        shutil.copy(stage.work / "metrics.jsonl", part / "metrics.jsonl")
+        if (stage.work / "metrics.jsonl").is_file():
+            shutil.copy(stage.work / "metrics.jsonl", part / "metrics.jsonl")
+            write_bytes(part / "curves.png", curves(stage.work / "metrics.jsonl"))
         write_text(part / "README.md", render_card("model.md.j2", {"about": about}))
         write_manifest(part, "model", about)
+
+
+def curves(metrics: Path) -> bytes:
+    """Training and validation loss over steps, as PNG; the same metrics give the same bytes."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], lw=0.8, alpha=0.6, label="train")
+    held_out = [(line["step"], line["validation_loss"]) for line in lines if "validation_loss" in line]
+    axes.plot(*zip(*held_out, strict=True), marker="o", label="validation")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=120, metadata={"Software": None})
+    return out.getvalue()

@@ -9,13 +9,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.store import MANIFEST, digest, file_digest, read_manifest
+from zhiling.store import MANIFEST, digest, file_digest, files_below, read_manifest
 from zhiling.trainer.checkpoint import changes, claim
-from zhiling.trainer.config import StageSettings, TrainSettings
+from zhiling.trainer.config import InstructSettings, StageSettings, TrainSettings
+
+if TYPE_CHECKING:
+    from zhiling.trainer.batches import Batches, Micro
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,17 @@ class Stage:
         return {
             "stage": self.name,
             "release": file_digest(self.release / MANIFEST),
-            "parent": file_digest(self.parent / MANIFEST) if self.parent else None,
+            "parent": identity(self.parent) if self.parent else None,
             **self.settings,
         }
+
+
+def identity(model: Path) -> str:
+    """What tells one model folder from another: its manifest's digest, or that of all files in a foreign one."""
+    from zhiling.trainer.model import require_safetensors
+
+    require_safetensors(model)
+    return file_digest(model / MANIFEST) if (model / MANIFEST).is_file() else digest(files_below(model))
 
 
 def pretrain(release: Path, settings: TrainSettings, folder: Path) -> Path:
@@ -55,7 +66,14 @@ def instruct(release: Path, pretrained: Path, settings: TrainSettings, folder: P
     """Train a model on the rows of a release, with the loss on completions."""
     chosen = settings.model_dump(mode="json", include={"seed", "instruct", "precision"})
     stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained))
-    return _make(stage, lambda: _instruct(stage, settings))
+    return _make(stage, lambda: _on_rows(stage, settings, settings.instruct))
+
+
+def finetune(release: Path, model: Path, settings: TrainSettings, folder: Path) -> Path:
+    """Train a model on one task's rows, perhaps on a few texts of each class only."""
+    chosen = settings.model_dump(mode="json", include={"seed", "finetune", "precision"})
+    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model))
+    return _make(stage, lambda: _on_rows(stage, settings, settings.finetune))
 
 
 def _make(stage: Stage, run: Callable[[], None]) -> Path:
@@ -112,51 +130,47 @@ def _tokenizer_texts(stage: Stage, settings: TrainSettings, texts: list[tuple[st
     return found
 
 
-def _instruct(stage: Stage, settings: TrainSettings) -> None:
-    import pyarrow.compute as pc
-
-    from zhiling.seeds import draws
+def _on_rows(stage: Stage, settings: TrainSettings, own: InstructSettings) -> None:
+    """Train on rows of a release, from the parent's weights."""
     from zhiling.trainer.batches import Drawn
-    from zhiling.trainer.data import encode_examples, read_examples, write_rows
+    from zhiling.trainer.data import SIDES, encode_examples, write_rows
     from zhiling.trainer.model import load_model
+    from zhiling.trainer.select_rows import select_rows
     from zhiling.trainer.tokenizer import load_tokenizer
 
     assert stage.parent is not None
-    own = settings.instruct
     model, tokenizer = load_model(stage.parent), load_tokenizer(stage.parent)
     context, whole = model.config.max_position_embeddings, own.loss_on == "prompt_and_completion"
-    tables = {}
-    for side in ("train", "validation"):
-        table = read_examples(stage.release, side)
-        for column, wanted in (("pack", own.packs), ("shots", own.shots)):
-            table = table if wanted is None else table.filter(pc.field(column).isin(wanted))
-        tables[side] = table
-    keys = draws(settings.seed, "validation rows", tables["validation"]["id"].to_pylist())
-    chosen = sorted(range(len(keys)), key=lambda i: (keys[i], i))[: own.validation_rows]
-    tables["validation"] = tables["validation"].take(sorted(chosen))
-    made = {
-        side: write_rows(stage.work / side, encode_examples(table, tokenizer, context, whole), len(tokenizer))
-        for side, table in tables.items()
-    }
+    made = {}
+    for side in SIDES if own.shots_per_class != 0 else SIDES[1:]:
+        table = select_rows(stage.release, side, own, settings.seed)
+        encoded = encode_examples(table, tokenizer, context, whole)
+        made[side] = write_rows(stage.work / side, encoded, len(tokenizer))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    batches = Drawn(made["train"], own.batch_rows, settings.seed, pad, own.average)
+    batches = Drawn(made["train"], own.batch_rows, settings.seed, pad, own.average) if "train" in made else None
     held_out = Drawn(made["validation"], own.batch_rows, settings.seed, pad, own.average)
     validation = held_out.some(range(len(held_out.rows)), own.micro_tokens)
     _train(stage, settings, own, model, tokenizer, batches, validation, {k: v.counts for k, v in made.items()})
 
 
 def _train(
-    stage: Stage, settings: TrainSettings, own: StageSettings, model: Any, tokenizer: Any, batches: Any,
-    validation: Any, counts: dict[str, Any],
+    stage: Stage, settings: TrainSettings, own: StageSettings, model: Any, tokenizer: Any, batches: "Batches | None",
+    validation: "list[Micro]", counts: dict[str, Any],
 ) -> None:
-    from zhiling.trainer.device import bf16_wanted, pick_device
+    """Run the loop and export what it found; without batches (no row to learn from) the model as it is."""
+    from zhiling.trainer.device import bf16_wanted, flops_per_token, peak_flops, pick_device
     from zhiling.trainer.export import export
-    from zhiling.trainer.loop import Run, train
+    from zhiling.trainer.loop import Outcome, Run, evaluate, train
     from zhiling.trainer.loss import token_loss
 
     device = pick_device()
     bf16 = bf16_wanted(settings.precision, device)
     model.to(device)
-    run = Run(stage.name, batches, validation, token_loss, own, stage.work, bf16)
-    outcome = train(model, run)
+    if batches is None:
+        outcome = Outcome(0, 0, 0, evaluate(model, validation, token_loss, bf16))
+    else:
+        share = counts["train"]["learned"] / counts["train"]["tokens"]
+        flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])
+        run = Run(stage.name, batches, validation, token_loss, own, stage.work, bf16, flops, peak_flops(device, bf16))
+        outcome = train(model, run)
     export(stage, model, tokenizer, outcome, counts)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a model on a release.")
 Release = Annotated[Path, typer.Argument(help="Folder of a release, as out/zh-reviews/1.0.0.")]
+Model = Annotated[Path, typer.Argument(help="Folder of the model to start from.")]
 Recipe = Annotated[Path | None, typer.Option("--recipe", "-r", help="YAML file whose `train` section says how.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that the model goes to.")]
 
@@ -30,7 +31,7 @@ def pretrain(release: Release, out: Out, recipe: Recipe = None) -> None:
 @app.command()
 def instruct(
     release: Release,
-    model: Annotated[Path, typer.Argument(help="Folder of the model to start from.")],
+    model: Model,
     out: Out,
     recipe: Recipe = None,
 ) -> None:
@@ -40,10 +41,32 @@ def instruct(
     print(run(release, model, _settings(recipe), out))
 
 
+@app.command()
+def finetune(
+    release: Release,
+    model: Model,
+    out: Out,
+    recipe: Recipe = None,
+    pack: Annotated[list[str] | None, typer.Option("--pack", "-p", help="Rows of this pack only.")] = None,
+    template: Annotated[list[str] | None, typer.Option("--template", "-t", help="Rows of this template only.")] = None,
+    shots_per_class: Annotated[str, typer.Option(help="Texts of each class: a number, or all.")] = "all",
+) -> None:
+    """Train a model on one task's rows, or on a few texts of each class."""
+    from zhiling.errors import UserError
+    from zhiling.trainer.stages import finetune as run
+
+    settings = _settings(recipe)
+    if shots_per_class != "all" and not shots_per_class.isdecimal():
+        raise UserError("--shots-per-class", f"'{shots_per_class}'", "give a number, or all")
+    asked = {"packs": pack, "templates": template, "shots_per_class": shots_per_class}
+    own = settings.finetune.model_copy(update={k: _number(v) for k, v in asked.items() if v and v != "all"})
+    print(run(release, model, settings.model_copy(update={"finetune": own}), out))
+
+
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
     pack: Annotated[str, typer.Argument(help="A shipped pack (zh/sentiment) or a pack's folder.")],
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, CSV, TSV, Parquet, text; - reads lines.")] = "-",
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, CSV, TSV, Parquet or text.")] = "-",
     template: Annotated[str | None, typer.Option("--template", "-t", help="The pack's first where absent.")] = None,
 ) -> None:
     """Label or answer rows, one JSON object a line."""
@@ -53,6 +76,10 @@ def predict(
 
     for row in run(model, pack, source, template):
         print(json.dumps(row, ensure_ascii=False))
+
+
+def _number(value: str | list[str]) -> int | list[str]:
+    return int(value) if isinstance(value, str) else value
 
 
 def _settings(recipe: Path | None) -> "TrainSettings":

@@ -1,0 +1,71 @@
+"""Predictions: the likeliest label of each row, for files of any kind; scores as the library gives them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from zhiling.errors import UserError
+from zhiling.trainer.predict import predict
+from zhiling.trainer.scoring import log_likelihoods
+
+TEXTS = ["房间很干净，下次还来", "屏幕坏了，客服不理人"]
+
+
+def test_each_row_gets_a_label_and_its_probability(pretrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": t, "id": i}) + "\n" for i, t in enumerate(TEXTS)), encoding="utf-8")
+    found = list(predict(pretrained, "zh/sentiment", str(path)))
+    assert [row["text"] for row in found] == TEXTS and [row["id"] for row in found] == [0, 1]
+    for row in found:
+        assert (row["label"], row["answer"]) in {("positive", "正面"), ("negative", "负面")}
+        assert 0.5 <= row["probability"] <= 1
+
+
+def test_lines_csv_and_parquet_say_the_same(pretrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("text\n" + "\n".join(TEXTS) + "\n", encoding="utf-8")
+    pq.write_table(pa.table({"text": TEXTS}), tmp_path / "a.parquet")
+    found = [list(predict(pretrained, "zh/sentiment", str(tmp_path / f"a.{e}"))) for e in ("txt", "csv", "parquet")]
+    assert found[0] == found[1] == found[2]
+
+
+def test_scores_are_the_librarys(model: Any, tokenizer: Any) -> None:
+    pairs = [(text + "\n情感：", word) for text in TEXTS for word in ("正面", "负面很多字的答案")]
+    for (prompt, completion), score in zip(pairs, log_likelihoods(model, tokenizer, pairs), strict=True):
+        whole, part = (tokenizer(t, return_tensors="pt")["input_ids"] for t in (prompt + completion, prompt))
+        logits = model(whole).logits[0].log_softmax(-1)
+        expected = sum(logits[i - 1, whole[0, i]] for i in range(part.shape[1], whole.shape[1]))
+        assert score == pytest.approx(float(torch.as_tensor(expected).detach()), abs=1e-4)
+
+
+def test_a_prompt_longer_than_the_context_is_cut_from_the_left(model: Any, tokenizer: Any) -> None:
+    long, short = log_likelihoods(model, tokenizer, [("无关" * 2000 + TEXTS[0] * 60, "正面"), (TEXTS[0] * 60, "正面")])
+    assert long == pytest.approx(short, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("a.jsonl", '{"txt": "好"}\n', r"row 1: no column 'text'; did you mean 'txt'\?"),
+        ("a.jsonl", "{\n", r"a\.jsonl:1: not a JSON object; write one object a line"),
+        ("b.jsonl", None, r"b\.jsonl: no such file; give a file, or - for standard input"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_named(
+    pretrained: Path, tmp_path: Path, name: str, content: Any, error: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=error):
+        list(predict(pretrained, "zh/sentiment", str(tmp_path / name)))
+
+
+def test_a_template_that_tells_the_label_is_refused(pretrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXTS[0], encoding="utf-8")
+    with pytest.raises(UserError, match="write_review: its prompt tells the label; use another template"):
+        list(predict(pretrained, "zh/sentiment", str(tmp_path / "a.txt"), "write_review"))

@@ -1,0 +1,104 @@
+"""Stages: model folders with lineage, kept when up to date, never overwritten; foreign and hostile inputs."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zhiling.errors import UserError
+from zhiling.store import MANIFEST, differences, file_digest, read_manifest
+from zhiling.trainer.config import TrainSettings
+from zhiling.trainer.stages import finetune, instruct, pretrain
+
+from .conftest import TINY
+
+
+def settings(**changes: Any) -> TrainSettings:
+    return TrainSettings.model_validate({**TINY, **changes})
+
+
+@pytest.fixture(scope="module")
+def instructed(release: Path, pretrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return instruct(release, pretrained, settings(), tmp_path_factory.mktemp("models") / "instructed")
+
+
+def test_the_manifest_tells_the_lineage(release: Path, pretrained: Path, instructed: Path) -> None:
+    about = read_manifest(instructed, "model")
+    assert differences(instructed, "model") == []
+    assert about["parent"] == file_digest(pretrained / MANIFEST)
+    assert [step["stage"] for step in about["lineage"]] == ["pretrain", "instruct"]
+    assert about["releases"][-1] == {
+        "name": "tiny", "version": "1.0.0", "manifest_sha256": file_digest(release / MANIFEST),
+        "splits": ["train", "validation"],
+    }
+    assert about["tokens_seen"] > read_manifest(pretrained, "model")["tokens_seen"] > 0
+    card = (instructed / "README.md").read_text(encoding="utf-8")
+    assert "never the test split" in card and "curves.png" in card
+
+
+def test_the_folder_loads_in_transformers_and_generates(instructed: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(instructed), AutoTokenizer.from_pretrained(instructed)
+    assert model.config.model_type == "llama" and tokenizer.eos_token == "<|end|>"
+    said = pipeline("text-generation", model=model, tokenizer=tokenizer)("这家酒店", max_new_tokens=4)
+    assert said[0]["generated_text"].startswith("这家酒店")
+
+
+def test_a_model_that_is_up_to_date_is_kept(
+    release: Path, pretrained: Path, instructed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (instructed / "model.safetensors").stat().st_mtime_ns
+    assert instruct(release, pretrained, settings(), instructed) == instructed
+    assert (instructed / "model.safetensors").stat().st_mtime_ns == before
+    assert f"{instructed} is up to date" in capsys.readouterr().err
+
+
+def test_a_model_of_other_settings_is_not_overwritten(release: Path, pretrained: Path, instructed: Path) -> None:
+    other = settings(instruct={**TINY["instruct"], "batch_rows": 4})
+    with pytest.raises(UserError, match=r"made from other settings \(instruct\.batch_rows 8 → 4\); choose another"):
+        instruct(release, pretrained, other, instructed)
+
+
+def test_an_unfinished_run_of_other_settings_is_not_gone_on_with(release: Path, tmp_path: Path) -> None:
+    from zhiling.trainer.checkpoint import claim
+
+    claim(tmp_path / ".m.work", {"seed": 42, "pretrain": {"epochs": 2}})
+    with pytest.raises(UserError, match=r"an unfinished run of other settings \(pretrain\.epochs 2 → 3\.0;"):
+        pretrain(release, settings(pretrain={"epochs": 3}), tmp_path / "m")
+
+
+def test_a_strangers_folder_is_not_overwritten(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="exists and is no model of zhiling's; choose another folder"):
+        pretrain(release, settings(), tmp_path / "m")
+
+
+def test_two_pretrainings_give_the_same_bytes(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    again = pretrain(release, settings(), tmp_path / "pretrained")
+    for name in ("model.safetensors", "tokenizer.json", "curves.png"):
+        assert (again / name).read_bytes() == (pretrained / name).read_bytes()
+
+
+def test_pickled_weights_are_refused(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    hostile = Path(shutil.copytree(pretrained, tmp_path / "hostile"))
+    (hostile / "model.safetensors").rename(hostile / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"weights are pickled \(pytorch_model\.bin\), which can run code; save"):
+        instruct(release, hostile, settings(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_checkpoint_can_be_trained_on(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    foreign = Path(shutil.copytree(pretrained, tmp_path / "foreign"))
+    (foreign / MANIFEST).unlink()
+    made = finetune(release, foreign, settings(finetune={**TINY["instruct"], "max_steps": 2}), tmp_path / "out")
+    assert [step["stage"] for step in read_manifest(made, "model")["lineage"]] == ["finetune"]
+
+
+def test_no_shots_per_class_is_the_parent_scored(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    none = settings(finetune={**TINY["instruct"], "shots_per_class": 0})
+    made = finetune(release, pretrained, none, tmp_path / "none")
+    assert (made / "model.safetensors").read_bytes() == (pretrained / "model.safetensors").read_bytes()
+    assert read_manifest(made, "model")["training"]["steps"] == 0
