@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zhiling import __version__
 from zhiling.builders.corpus import Source, plan_sources
+from zhiling.builders.decontaminate import inputs
 from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_recipe, recipe_packs
 from zhiling.builders.sources import CorpusSettings
 from zhiling.errors import UserError
@@ -25,6 +26,7 @@ class Plan:
     document: Document
     packs: Mapping[str, Pack]             # by the name that the recipe gives
     sources: Mapping[str, list[Source]]   # by corpus
+    base: Path                            # the folder that the recipe's paths start from
     previous: Path | None = None          # the release whose rows keep their side
 
     @property
@@ -36,6 +38,7 @@ class Plan:
                 "packs": {name: pack.digest for name, pack in self.packs.items()},
                 "sources": {name: [(s.shown, s.sha256) for s in found] for name, found in self.sources.items()},
                 "previous": self.previous and file_digest(self.previous / MANIFEST),
+                "evaluations": inputs(self.recipe.decontaminate, self.base) if self.recipe.decontaminate else [],
                 "versions": versions(),
             }
         )
@@ -74,14 +77,14 @@ def make_plan(recipe_path: Path, base: Path | None = None, packs_from: Mapping[s
         sources[corpus.name] = plan_sources(
             corpus, columns, known_labels(pack), pack.settings.language, base, recipe.clean
         )
-    return Plan(recipe, document, packs, sources, _previous(recipe, document))
+    return Plan(recipe, document, packs, sources, base, _previous(recipe, document, base))
 
 
-def _previous(recipe: Recipe, document: Document) -> Path | None:
+def _previous(recipe: Recipe, document: Document, base: Path) -> Path | None:
     """The release that `split: previous:` names. Raises UserError where none stands there."""
     if recipe.split.previous is None:
         return None
-    folder = document.path.parent / recipe.split.previous
+    folder = base / recipe.split.previous
     try:
         read_manifest(folder, "release")
     except UserError as error:

@@ -175,11 +175,13 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
     by_step = Counter[str]()
     for key, count in rejects.items():
         by_step[key.partition(":")[0]] += count
-    assert counts["read"] == counts["kept"] + by_step["clean"], "the ledger does not add up"
+    assert counts["read"] == counts["split"] + by_step["clean"], "the ledger does not add up"
+    assert counts["split"] == counts["kept"] + by_step["decontaminate"], "the ledger does not add up"
     return {
         "rows_in_sources": counts["read"] + by_step["screen"] + by_step["read"],
         "rows_read": counts["read"] + by_step["screen"],
         "rows_screened": counts["read"],
+        "rows_split": counts["split"],
         "rows_kept": counts["kept"],
         "renderings_wanted": counts["examples"] + by_step["render"],
         "renderings_made": counts["examples"],

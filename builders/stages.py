@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from zhiling.builders.clean import KeyJob, make_keys
 from zhiling.builders.corpus import read_unit
+from zhiling.builders.decontaminate import Checked, Dropped, check, drop, write_index
 from zhiling.builders.duplicates import Leak, judge_rows
 from zhiling.builders.engines import Engine, RowGroup, Shard, Work, read_rejects, row_groups
 from zhiling.builders.examples import RenderJob, make_examples
@@ -135,6 +136,27 @@ def review(run: Run, rows: Tables, splits: Tables) -> dict[str, dict[str, float]
         return {}
     run.engine.map(score_splits, list(scores.values()), "score a linear model")
     return {name: pq.read_table(shard.output).to_pylist()[0] for name, shard in scores.items()}
+
+
+def decontaminate(run: Run, splits: Tables) -> Tables:
+    """The rows that share nothing with the evaluations that the recipe names; the others listed for review."""
+    settings, plan = run.plan.recipe.decontaminate, run.plan
+    if settings is None:
+        return splits
+    index = run.work / "evaluations.parquet"
+    languages = [plan.pack(c).settings.language for c in plan.recipe.corpora]
+    write_index(settings, languages, plan.base, index)
+
+    def checked(corpus: CorpusSettings, part: RowGroup, _unit: int) -> Checked:
+        return Checked(part, plan.columns(corpus), plan.pack(corpus).settings.language, index, settings.ngram)
+
+    found = run.over_rows("contamination", "compare with evaluations", check, splits, checked)
+    listed = [row for files in found.values() for path in files for row in pq.read_table(path).to_pylist()]
+    write_jsonl(run.work / "review" / "contamination.jsonl", ({**row, "action": settings.action} for row in listed))
+    if settings.action == "flag":
+        return splits
+    verdicts = [path for files in found.values() for path in files]
+    return run.over_rows("clean", "decontaminate", drop, splits, lambda _, part, unit: Dropped(part, verdicts[unit]))
 
 
 def pool(run: Run, splits: Tables) -> Mapping[str, Path]:

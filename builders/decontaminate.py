@@ -1,0 +1,225 @@
+"""Train rows that hold what an evaluation asks: found on the source fields, dropped or listed.
+
+In: split rows and the texts of evaluations (files, releases, lm-eval tasks). Out: the rows that stay, and a list for
+a person to read with both texts side by side. A train row is contaminated where it shares a run of `ngram`
+characters (words where they are spaced) with an evaluation's text; a text shorter than that counts where both are
+equal. Letters and digits are compared, width and case folded; a template's words are never among them.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, model_validator
+
+from zhiling.builders.engines import Piece, Reject, RowGroup
+from zhiling.builders.shingles import Shingles, is_unspaced, shingle
+from zhiling.errors import UserError, one_line
+from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns
+from zhiling.settings import Settings
+from zhiling.store import PARQUET, atomic, file_digest, read_manifest
+
+FOUND_SCHEMA = pa.schema(
+    [("row", pa.int64()), ("id", pa.string()), ("source", pa.string()), ("text", pa.string()),
+     ("against", pa.string()), ("their_text", pa.string()), ("shared", pa.string())]
+)
+_OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
+
+
+class EvaluationTexts(Settings):
+    """Texts that an evaluation asks: a JSONL or Parquet file, a release's test side, or an lm-eval task."""
+
+    file: str | None = Field(None, description="JSONL or Parquet, relative to the recipe; every text of a row counts")
+    columns: list[str] = Field([], description="only these columns of the file or task")
+    release: str | None = Field(None, description="folder of a release: the test side of its corpora")
+    task: str | None = Field(None, description="an lm-eval task, by name: its test documents")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(place is not None for place in (self.file, self.release, self.task)) != 1:
+            raise ValueError("give one of `file`, `release` and `task`")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """How it is named in lists."""
+        return self.file or self.release or f"task {self.task}"
+
+
+class DecontaminateSettings(Settings):
+    """Against which evaluations train rows are held, and what becomes of those that share something."""
+
+    against: list[EvaluationTexts] = Field(min_length=1)
+    ngram: int = Field(13, ge=5, le=100, description="characters (words where they are spaced) that make a match")
+    action: Literal["drop", "flag"] = "drop"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Split rows to hold against an index."""
+
+    rows: RowGroup
+    columns: Columns
+    language: str
+    index: Path
+    ngram: int
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Split rows, and the list of those that share something with an evaluation."""
+
+    rows: RowGroup
+    found: Path
+
+
+def inputs(settings: DecontaminateSettings, base: Path) -> list[tuple[str, str]]:
+    """(name, digest) of every evaluation, for the digest of what a release is made from. Raises UserError."""
+    found = []
+    for each in settings.against:
+        path = base / (each.file or each.release or "")
+        if each.file and not path.is_file():
+            raise UserError(each.file, "no such file", "check the path (it is relative to the recipe)")
+        if each.release:
+            read_manifest(path, "release")
+            path = path / "manifest.json"
+        found.append((each.shown, "by name" if each.task else file_digest(path)))
+    return found
+
+
+def write_index(settings: DecontaminateSettings, languages: Iterable[str], base: Path, out: Path) -> None:
+    """Write every evaluation text's pieces, sorted, to `out`: hash, text and where it comes from."""
+    if out.exists():
+        return
+    shown, texts = [], []
+    for each in settings.against:
+        here = [t for t in dict.fromkeys(_texts(each, base)) if t.strip()]
+        texts += here
+        shown += [each.shown] * len(here)
+    columns: dict[str, list[Any]] = {"spaced": [], "hash": [], "text": []}
+    for unspaced in sorted({is_unspaced(language) for language in languages}):
+        pieces = _pieces(texts, unspaced, settings.ngram)
+        columns["spaced"].append(np.full(len(pieces.hashes), not unspaced))
+        columns["hash"].append(pieces.hashes)
+        columns["text"].append(np.repeat(np.arange(len(texts)), np.diff(pieces.offsets)))
+    table = pa.table({name: np.concatenate(parts) for name, parts in columns.items()}).sort_by(
+        [("spaced", "ascending"), ("hash", "ascending"), ("text", "ascending")]
+    )
+    with atomic(out.with_suffix(".texts.parquet")) as part:
+        pq.write_table(pa.table({"against": pa.array(shown, pa.string()), "text": pa.array(texts, pa.string())}), part)
+    with atomic(out) as part:
+        pq.write_table(table, part, **PARQUET)
+
+
+def _texts(each: EvaluationTexts, base: Path) -> Iterator[str]:
+    if each.release:
+        for path in sorted((base / each.release / "corpus").glob("*/test-*.parquet")):
+            for row in pq.read_table(path).to_pylist():
+                yield from _strings({k: v for k, v in row.items() if k not in _OWN})
+        return
+    rows = _task_documents(each.task) if each.task else _file_rows(base / (each.file or ""))
+    for row in rows:
+        yield from _strings({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
+
+
+def _file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix == ".parquet":
+        yield from pq.read_table(path).to_pylist()
+        return
+    with path.open(encoding="utf-8-sig") as f:
+        for number, line in enumerate(f, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                raise UserError(f"{path}:{number}", "not valid JSON", "mend the line") from None
+            yield row if isinstance(row, dict) else {"text": row}
+
+
+def _task_documents(name: str | None) -> Iterable[Mapping[str, Any]]:
+    """The test documents of an lm-eval task, which reads them from the Hub or its cache."""
+    try:
+        from lm_eval.tasks import TaskManager, get_task_dict
+    except ImportError:
+        raise UserError(f"task {name}", "lm-eval is not installed", "pip install 'zhiling[eval]'") from None
+    try:
+        task = get_task_dict([name], TaskManager())[name]
+        return list(task.test_docs() if task.has_test_docs() else task.validation_docs())
+    except Exception as error:  # its own, the Hub client's and plain errors
+        raise UserError(f"task {name}", f"cannot be read ({one_line(str(error), 120)})", "check the name") from None
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(inner)
+
+
+def _pieces(texts: Sequence[str], unspaced: bool, ngram: int) -> Shingles:
+    """Runs of `ngram` characters or words of each text; a shorter text is one piece, whole."""
+    runs = shingle(texts, ngram if unspaced else None, ngram)
+    parts, sizes = [], np.diff(runs.offsets)
+    for i in np.flatnonzero(sizes == 0).tolist():
+        whole = shingle([runs.folded[i]], max(1, len(runs.folded[i]))) if runs.folded[i] else None
+        parts.append((i, whole.hashes[:1] if whole else np.zeros(0, np.uint64)))
+    if not parts:
+        return runs
+    by_text = {i: hashes ^ np.uint64(0x5DEECE66D) for i, hashes in parts}  # a whole text matches only whole texts
+    hashes = [by_text.get(i, runs.of(i)) for i in range(len(texts))]
+    offsets = np.concatenate([[0], np.cumsum([len(h) for h in hashes])]).astype(np.int64)
+    return Shingles(runs.folded, np.concatenate(hashes), offsets)
+
+
+def check(job: Checked) -> Iterator[Piece]:
+    """The train rows of one unit that share something with an evaluation, with both texts."""
+    table = job.rows.read()
+    train = [i for i, side in enumerate(table["split"].to_pylist()) if side == "train"]
+    columns = [name for name, kind in job.columns.items() if kind != "label"]
+    values = {name: table[name].to_pylist() for name in columns}
+    owners, texts = [], []
+    for i in train:
+        for text in (t for name in columns for t in _strings(values[name][i])):
+            owners.append(i)
+            texts.append(text)
+    unspaced = is_unspaced(job.language)
+    known = pq.read_table(job.index, filters=[("spaced", "==", not unspaced)])
+    hashes = known["hash"].to_numpy()
+    pieces = _pieces(texts, unspaced, job.ngram)
+    places = np.searchsorted(hashes, pieces.hashes)
+    places[places == len(hashes)] = 0
+    hit = hashes[places] == pieces.hashes if len(hashes) else np.zeros(len(pieces.hashes), bool)
+    of_text = np.repeat(np.arange(len(texts)), np.diff(pieces.offsets))
+    theirs = pq.read_table(job.index.with_suffix(".texts.parquet")).to_pylist() if hit.any() else []
+    rows: dict[int, dict[str, Any]] = {}
+    for at in np.flatnonzero(hit).tolist():
+        text = int(of_text[at])
+        row = owners[text]
+        if row not in rows:
+            other = theirs[known["text"][int(places[at])].as_py()]
+            start = at - int(pieces.offsets[text])
+            shared = pieces.folded[text][start : start + job.ngram] if unspaced else ""
+            rows[row] = {
+                "row": row, "id": table["id"][row].as_py(), "source": table["source"][row].as_py(),
+                "text": texts[text], "against": other["against"], "their_text": other["text"], "shared": shared,
+            }
+    yield Piece(pa.Table.from_pylist([rows[i] for i in sorted(rows)], schema=FOUND_SCHEMA))
+
+
+def drop(job: Dropped) -> Iterator[Piece]:
+    """The rows of one unit without those that were found; each of them a reject that names what it shares."""
+    table, found = job.rows.read(), pq.read_table(job.found).to_pylist()
+    gone = {row["row"]: row for row in found}
+    rejects = []
+    for place, row in gone.items():
+        fields = {k: v[0] for k, v in table.slice(place, 1).to_pydict().items() if k not in _OWN}
+        detail = f"shares “{row['shared'] or one_line(row['text'], 40)}” with {row['against']}"
+        corpus = table["corpus"][place].as_py()
+        rejects.append(Reject("decontaminate", "contaminated", detail, row["source"], corpus, fields))
+    kept = pa.array([i not in gone for i in range(len(table))], pa.bool_())
+    yield Piece(table.filter(kept), rejects)

@@ -1,0 +1,89 @@
+"""Train rows that hold what an evaluation asks are found on the source fields, dropped or listed; others stay."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.conftest import RecipeMaker
+from zhiling.builders.pipeline import build
+from zhiling.errors import UserError
+
+Rows = list[dict[str, str]]
+
+
+def rejected(release: Path) -> list[dict[str, object]]:
+    lines = (release / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    return [r for r in map(json.loads, lines) if r["step"] == "decontaminate"]
+
+
+def train_texts(release: Path) -> set[str]:
+    files = (release / "corpus" / "reviews").glob("train-*.parquet")
+    return {row["text"] for f in files for row in pq.read_table(f).to_pylist()}
+
+
+@pytest.fixture
+def asked(make: RecipeMaker, reviews: Rows, tmp_path: Path) -> list[str]:
+    """An evaluation file that holds parts of some reviews, in other widths, and one short review whole."""
+    make.corpus([*reviews[:100], *reviews[-100:], {"text": "很好！！", "label": "positive"}])
+    plain = build(make.recipe(version="0.9.0"), tmp_path / "out")
+    long = sorted(t for t in train_texts(plain) if len(t) > 40)[:5]
+    lines = [f"……{text[5:30].replace('，', ',')}？" for text in long] + ["很 好"]
+    rows = [json.dumps({"sentence": text, "label": 1}, ensure_ascii=False) for text in lines]
+    (tmp_path / "evaluation.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return long
+
+
+SETTINGS = {"against": [{"file": "evaluation.jsonl"}]}
+
+
+def test_what_an_evaluation_asks_is_dropped_and_named(make: RecipeMaker, asked: list[str], tmp_path: Path) -> None:
+    release = build(make.recipe(decontaminate=SETTINGS), tmp_path / "out")
+    assert set(asked).isdisjoint(train_texts(release))
+    found = rejected(release)
+    assert {r["row"]["text"] for r in found} >= set(asked)  # type: ignore[index]
+    assert all("with evaluation.jsonl" in str(r["detail"]) for r in found)
+    listed = [json.loads(x) for x in (release / "review" / "contamination.jsonl").read_text("utf-8").splitlines()]
+    assert {row["text"] for row in listed} >= set(asked)
+    assert all(len(row["their_text"]) >= 3 for row in listed)
+    ledger = json.loads((release / "manifest.json").read_text())["ledger"]["reviews"]
+    assert ledger["rows_split"] - ledger["rows_kept"] == len(found)
+
+
+def test_flagged_rows_stay(make: RecipeMaker, asked: list[str], tmp_path: Path) -> None:
+    release = build(make.recipe(decontaminate={**SETTINGS, "action": "flag"}), tmp_path / "out")
+    assert set(asked) <= train_texts(release)
+    assert rejected(release) == []
+    assert (release / "review" / "contamination.jsonl").read_text("utf-8").count("\n") >= len(asked)
+
+
+def test_a_short_text_counts_only_where_both_are_equal(make: RecipeMaker, reviews: Rows, tmp_path: Path) -> None:
+    rows = [{"text": f"第{n}次来，很好", "label": "positive"} for n in range(40)]
+    make.corpus([*rows, *reviews[-40:]])
+    (tmp_path / "evaluation.jsonl").write_text('{"q": "很好"}\n{"q": "第7次来,很好!"}\n', encoding="utf-8")
+    release = build(make.recipe(decontaminate=SETTINGS, split={"train": 1, "validation": 0, "test": 0}), tmp_path / "out")
+    assert [r["row"] for r in rejected(release)] == [{"text": "第7次来，很好", "label": "positive"}]
+
+
+def test_words_of_the_template_are_never_counted(make: RecipeMaker, reviews: Rows, tmp_path: Path) -> None:
+    make.corpus(reviews[:60] + reviews[-60:])
+    asks = "请阅读下面的评论，判断它表达的情感。这条评论的情感是正面还是负面？"
+    (tmp_path / "evaluation.jsonl").write_text(json.dumps({"q": asks}) + "\n", encoding="utf-8")
+    assert rejected(build(make.recipe(decontaminate=SETTINGS), tmp_path / "out")) == []
+
+
+def test_another_release_may_be_the_evaluation(make: RecipeMaker, reviews: Rows, tmp_path: Path) -> None:
+    make.corpus(reviews[:60] + reviews[-60:])
+    first = build(make.recipe(), tmp_path / "out")
+    held_out = {r["text"] for f in (first / "corpus" / "reviews").glob("test-*") for r in pq.read_table(f).to_pylist()}
+    everything = {"name": "all", "split": {"train": 1, "validation": 0, "test": 0}}
+    against = {"against": [{"release": "out/tiny/1.0.0"}]}
+    second = build(make.recipe(**everything, decontaminate=against), tmp_path / "out")
+    assert held_out and held_out.isdisjoint(train_texts(second))
+
+
+def test_an_absent_evaluation_is_one_clear_line(make: RecipeMaker, reviews: Rows, tmp_path: Path) -> None:
+    make.corpus(reviews[:20] + reviews[-20:])
+    with pytest.raises(UserError, match=r"evaluation.jsonl: no such file; check the path"):
+        build(make.recipe(decontaminate=SETTINGS), tmp_path / "out")
