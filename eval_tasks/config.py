@@ -20,5 +20,7 @@ class EvalSettings(Settings):
     backend: Literal["zhiling", "hf"] = "zhiling"  # our scorer, or lm-eval's own
     batch_tokens: int = Field(8192, ge=64)        # tokens in one forward pass
     too_long: Literal["truncate", "fewer_shots", "error"] = "truncate"  # what becomes of prompts beyond the context
+    seeds: int = Field(1, ge=1, le=20)            # draws of exemplars, where documents are rendered for the run
+    fixed_shots: bool = False                     # the same exemplars for every document, there
     seed: int = 42                                # of bootstrap draws
     bootstrap: int = Field(10_000, ge=0)          # draws for the leaderboard's intervals; 0 for none

@@ -70,6 +70,10 @@ def load_model(subject: Subject, settings: EvalSettings) -> LM:
         "device": "cuda" if torch.cuda.is_available() else "cpu", "batch_size": HF_BATCH,
     }
     try:
+        if subject.kind == "masked":
+            from zhiling.eval_tasks.masked_lm import MaskedLM
+
+            return MaskedLM(**arguments, batch_tokens=settings.batch_tokens)
         if settings.backend == "hf":
             from lm_eval.models.huggingface import HFLM
 

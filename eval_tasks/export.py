@@ -25,6 +25,20 @@ def export(tasks: Sequence[Task], folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
+def export_shipped(folder: Path) -> list[Path]:
+    """Write every shipped pack's tasks below `folder` and remove what no pack makes any more."""
+    from zhiling.eval_tasks.rendered_tasks import DOCUMENTS, shipped_tasks
+    from zhiling.templates.pack import pack_names
+
+    tasks = [task for name in pack_names() for task in shipped_tasks(name, folder)]
+    written = export(tasks, folder)
+    kept = {*written, *(task.files[0] for task in tasks)}
+    for path in [*folder.rglob("*.yaml"), *folder.rglob(DOCUMENTS)]:
+        if path not in kept:
+            path.unlink()
+    return written
+
+
 def export_texts(tasks: Sequence[Task]) -> dict[str, str]:
     """What `export` writes: file names and texts."""
     found = {f"{t.pack}/{t.name}.yaml": _yaml({**t.config(), **_documents(t)}) for t in tasks}
@@ -56,11 +70,11 @@ def groups(tasks: Sequence[Task]) -> dict[str, tuple[str, list[str]]]:
 
 def _documents(task: Task) -> dict[str, Any]:
     """Where lm-eval finds the documents."""
-    kwargs: dict[str, Any] = {"data_files": {"test": [str(p) for p in task.files]}}
+    kwargs: dict[str, Any] = {"data_files": {"test": [p.as_posix() for p in task.files]}}
     if task.filters:
         kwargs["filters"] = [list(f) for f in task.filters]
     return {"dataset_path": "parquet", "dataset_kwargs": kwargs}
 
 
 def _yaml(value: dict[str, Any]) -> str:
-    return yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=110)
+    return yaml.safe_dump(value, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from zhiling.console import note, progress
-from zhiling.errors import UserError
+from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject, find_subject
 from zhiling.eval_tasks.release_tasks import release_tasks
@@ -28,6 +28,7 @@ from zhiling.eval_tasks.task import Task, choose, documents_digest, task_digest
 from zhiling.store import MANIFEST, atomic_folder, digest, read_json, write_json, write_jsonl, write_manifest
 
 PARTS = ".parts"
+DOCUMENTS = ".documents"
 LIBRARIES = ("lm_eval", "transformers", "torch", "scikit-learn")
 Results = dict[str, Any]
 Ask = Callable[["Part"], Results]
@@ -44,17 +45,58 @@ class Part:
 
 def evaluate(name_or_folder: str, release: Path, settings: EvalSettings, out: Path) -> Path:
     """Score a model folder, a Hub name or a baseline on a release's test rows; return the results folder."""
-    tasks = choose(
-        release_tasks(release), str(release), settings.packs, settings.templates, settings.shots, settings.generation
-    )
+    tasks = tasks_of(release, settings)
     subject = find_subject(name_or_folder)
     if subject.kind == "baseline":
         return _evaluate_baseline(subject, release, tasks, settings, out)
     return evaluate_tasks(subject, tasks, settings, out)
 
 
+def evaluate_named(name_or_folder: str, data: str | None, settings: EvalSettings, out: Path) -> Path:
+    """Score a model on public data sets (from `data`) and on shipped packs' examples; return the results folder."""
+    subject = find_subject(name_or_folder)
+    if subject.kind == "baseline":
+        raise UserError(subject.name, "a baseline is fitted on a release's train rows", "give one with --release")
+    return evaluate_tasks(subject, named_tasks(data, settings, out / DOCUMENTS), settings, out)
+
+
+def tasks_of(release: Path, settings: EvalSettings) -> list[Task]:
+    """The tasks of a release that the settings ask for."""
+    found = release_tasks(release)
+    return choose(found, str(release), settings.packs, settings.templates, settings.shots, settings.generation)
+
+
+def named_tasks(data: str | None, settings: EvalSettings, folder: Path) -> list[Task]:
+    """The public data sets and shipped packs that the settings name, their documents rendered into `folder`."""
+    from zhiling.eval_tasks.public import PUBLIC
+    from zhiling.eval_tasks.rendered_tasks import public_tasks, shipped_tasks
+    from zhiling.templates.pack import pack_names
+
+    packs = pack_names()
+    known = {*PUBLIC, *packs, *(name.split("/")[0] for name in PUBLIC if "/" in name)}
+    tasks: list[Task] = []
+    for wanted in packs if settings.packs is None else settings.packs:
+        if wanted not in known:
+            raise UserError("--tasks", f"no task '{one_line(wanted, 60)}'", did_you_mean(wanted, known))
+        if wanted in packs:
+            tasks += shipped_tasks(wanted, folder)
+            continue
+        if data is None:
+            raise UserError(f"task '{wanted}'", "no data for it", "give the folder of your copies with --data FOLDER")
+        for name in [n for n in PUBLIC if n == wanted or n.startswith(f"{wanted}/")]:
+            seeds = range(settings.seeds)
+            tasks += public_tasks(
+                name, data, folder, settings.shots or (0,), seeds, settings.templates, settings.limit,
+                settings.fixed_shots,
+            )
+    return choose(tasks, "the tasks", None, settings.templates, None, settings.generation)
+
+
 def evaluate_tasks(subject: Subject, tasks: Sequence[Task], settings: EvalSettings, out: Path) -> Path:
     """Score a model on tasks; return the results folder."""
+    if subject.kind == "masked" and any(task.free for task in tasks):
+        note(f"{subject.name}: a masked model writes no texts, free-text templates are passed over")
+        tasks = [task for task in tasks if not task.free]
     parts = [_part(subject, task, task.documents(settings.limit), settings) for task in tasks]
 
     @cache

@@ -53,7 +53,9 @@ class Task:
 
     def documents(self, limit: int | None = None) -> pa.Table:
         """Its documents, the first `limit` of them."""
-        found = pq.read_table(list(self.files), columns=list(COLUMNS), filters=list(self.filters) or None)
+        known = pq.read_schema(self.files[0]).names
+        columns = [name for name in (*COLUMNS, "seed") if name in known]  # a release has one draw of exemplars
+        found = pq.read_table(list(self.files), columns=columns, filters=list(self.filters) or None)
         return found if limit is None else found.slice(0, limit)
 
     def config(self) -> dict[str, Any]:

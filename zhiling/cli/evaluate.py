@@ -6,7 +6,14 @@ from typing import Annotated, Any
 import typer
 
 tasks_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="lm-eval tasks made from packs and releases.")
-Release = Annotated[Path, typer.Option("--release", "-r", help="Folder of a release, as out/zh-reviews/1.0.0.")]
+Release = Annotated[Path | None, typer.Option("--release", "-r", help="Folder of a release, as out/zh-reviews/1.0.0.")]
+Data = Annotated[str | None, typer.Option(help="Folder with your copies of public data sets, or hf://datasets/ORG/NAME.")]
+Tasks = Annotated[str, typer.Option(help="Packs, areas or tasks, as zh/sentiment,zh_nli,fewclue/tnews; all for all.")]
+Shots = Annotated[str, typer.Option(help="Numbers of shots, as 0,3; all for all that a release holds.")]
+Templates = Annotated[str, typer.Option(help="Templates, as cloze,question; all for all.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Draws of exemplars for public data sets.")]
+Fixed = Annotated[bool, typer.Option("--fixed-shots", help="Public data sets: the same exemplars for every document.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Documents per task, the same for every template.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -17,59 +24,90 @@ def register(app: typer.Typer) -> None:
 
 def eval_(
     model: Annotated[str, typer.Argument(help="A model's folder or Hub name, or baseline:majority, baseline:linear.")],
-    release: Release,
-    tasks: Annotated[str, typer.Option(help="Packs, areas or tasks, as zh/sentiment,zh_nli; all for all.")] = "all",
-    shots: Annotated[str, typer.Option(help="Numbers of shots, as 0,3; all for all.")] = "all",
-    templates: Annotated[str, typer.Option(help="Templates, as cloze,question; all for all.")] = "all",
-    limit: Annotated[int | None, typer.Option(min=1, help="Documents per task, the same for every template.")] = None,
+    release: Release = None,
+    data: Data = None,
+    tasks: Tasks = "all",
+    shots: Shots = "all",
+    templates: Templates = "all",
+    seeds: Seeds = 1,
+    fixed_shots: Fixed = False,
+    limit: Limit = None,
     generation: Annotated[bool, typer.Option("--generation", help="Free-text templates too.")] = False,
     backend: Annotated[str, typer.Option(help="zhiling, or hf for lm-eval's own.")] = "zhiling",
+    too_long: Annotated[str, typer.Option(help="Too long a prompt: truncate, fewer_shots, error.")] = "truncate",
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<model>/<run>.")] = Path("out/results"),
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on the test rows of a release. A killed run goes on where it was."""
-    from zhiling.eval_tasks.run import evaluate
+    """Score a model on a release, on public data sets or on the packs' examples. A killed run goes on."""
+    from zhiling.eval_tasks.run import evaluate, evaluate_named
 
     settings = _settings(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
-        generation=generation, backend=backend,
+        generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots,
     )
-    folder = evaluate(model, release, settings, out)
+    folder = evaluate(model, release, settings, out) if release else evaluate_named(model, data, settings, out)
     _show(folder, as_json)
 
 
 @tasks_app.command("list")
-def list_(release: Release, as_json: AsJson = False) -> None:
-    """List the tasks of a release."""
+def list_(release: Release = None, as_json: AsJson = False) -> None:
+    """List the tasks of a release, or the public data sets and shipped packs."""
     import json
 
     from zhiling.console import table
-    from zhiling.eval_tasks.release_tasks import release_tasks
 
-    names = ["task", "pack", "template", "shots", "area", "answer"]
-    found = release_tasks(release)
-    rows = [[t.name, t.pack, t.template, t.shots, t.area, "text" if t.free else "choice"] for t in found]
+    names, rows = _tasks_of(release) if release else _tasks_without()
     if as_json:
         print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], ensure_ascii=False, indent=2))
     else:
         table(f"{len(rows)} tasks", names, rows)
 
 
+def _tasks_of(release: Path) -> tuple[list[str], list[list[Any]]]:
+    from zhiling.eval_tasks.release_tasks import release_tasks
+
+    found = release_tasks(release)
+    rows = [[t.name, t.pack, t.template, t.shots, t.area, "text" if t.free else "choice"] for t in found]
+    return ["task", "pack", "template", "shots", "area", "answer"], rows
+
+
+def _tasks_without() -> tuple[list[str], list[list[Any]]]:
+    from zhiling.eval_tasks.public import PUBLIC
+    from zhiling.templates.pack import load_pack, pack_names
+
+    rows = [[p.name, p.pack, p.metric, p.license, p.source] for p in PUBLIC.values()]
+    packs = [load_pack(name).settings for name in pack_names()]
+    rows += [[p.pack, p.pack, ", ".join(p.metrics), p.license, "the pack's examples"] for p in packs]
+    return ["task", "pack", "metric", "licence", "documents"], rows
+
+
 @tasks_app.command("export")
 def export(
-    release: Release,
+    release: Release = None,
+    data: Data = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the YAML files.")] = Path("out/tasks"),
-    tasks: Annotated[str, typer.Option(help="Packs, areas or tasks; all for all.")] = "all",
-    shots: Annotated[str, typer.Option(help="Numbers of shots, as 0,3; all for all.")] = "all",
-    templates: Annotated[str, typer.Option(help="Templates; all for all.")] = "all",
+    tasks: Tasks = "all",
+    shots: Shots = "all",
+    templates: Templates = "all",
+    seeds: Seeds = 1,
+    fixed_shots: Fixed = False,
+    limit: Limit = None,
+    every: Annotated[bool, typer.Option("--all", help="Every shipped pack on its own examples.")] = False,
 ) -> None:
     """Write lm-eval tasks: `lm_eval --include_path OUT --tasks zh_sentiment_0shot` runs them without zhiling."""
     from zhiling.eval_tasks.export import export as write
-    from zhiling.eval_tasks.release_tasks import release_tasks
-    from zhiling.eval_tasks.task import choose
+    from zhiling.eval_tasks.export import export_shipped
+    from zhiling.eval_tasks.run import named_tasks
+    from zhiling.eval_tasks.run import tasks_of as of_release
 
-    found = release_tasks(release.resolve())
-    chosen = choose(found, str(release), _words(tasks), _words(templates), _numbers(shots, "--shots"), generation=True)
+    if every:
+        print(f"{out}: {len(export_shipped(out))} files of tasks and groups")
+        return
+    settings = _settings(
+        packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
+        generation=True, seeds=seeds, fixed_shots=fixed_shots,
+    )
+    chosen = of_release(release.resolve(), settings) if release else named_tasks(data, settings, out.resolve())
     write(chosen, out)
     print(f"{out}: {len(chosen)} tasks; lm_eval --include_path {out} --tasks {chosen[0].name}")
 

@@ -1,0 +1,81 @@
+"""Tasks whose documents are rendered here: written as Parquet beside lm-eval's YAML, or kept for a run.
+
+In: rows to ask (`documents.Asked`), templates, numbers of shots, seeds, a folder. Out: `Task`s whose documents
+stand in `<folder>/<name>/documents.parquet`, written only where they changed.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zhiling.eval_tasks.documents import SCHEMA, Asked, render
+from zhiling.eval_tasks.task import Filter, Task, task_name
+from zhiling.store import PARQUET, atomic
+
+DOCUMENTS = "documents.parquet"
+
+
+def rendered_tasks(
+    asked: Asked, folder: Path, shots: Sequence[int] = (0,), seeds: Sequence[int] = (0,),
+    templates: Collection[str] | None = None, about: dict[str, Any] | None = None,
+) -> list[Task]:
+    """Render every template at every number of shots and seed; write the documents; return the tasks."""
+    path = folder / asked.name / DOCUMENTS
+    tables: list[pa.Table] = []
+    tasks: list[Task] = []
+    for template in asked.pack.settings.templates:
+        if templates is not None and template.name not in templates:
+            continue
+        for count in shots:
+            for seed in seeds if count else seeds[:1]:  # without exemplars all seeds ask the same
+                table = render(asked, template.name, count, seed)
+                if len(table):
+                    tables.append(table)
+                    tasks.append(_task(asked, template.name, count, seed, table, path, about or {}))
+    whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    if not path.is_file() or not pq.read_table(path).equals(whole):
+        with atomic(path) as part:
+            pq.write_table(whole, part, **PARQUET)
+    return tasks
+
+
+def _task(
+    asked: Asked, template: str, shots: int, seed: int, table: pa.Table, path: Path, about: dict[str, Any]
+) -> Task:
+    pack = asked.pack
+    name = task_name(asked.name, template, shots) + (f"_seed{seed}" if seed else "")
+    filters: list[Filter] = [("template", "==", template), ("shots", "==", shots), ("seed", "==", seed)]
+    made_from = {
+        "pack_version": pack.settings.version, "pack_digest": pack.digest, "rendered_with": pack.name, "seed": seed,
+        "held_out_template": False, **about,
+    }
+    return Task(
+        name=name, pack=asked.name, template=template, shots=shots, kind=pack.settings.task,
+        language=pack.settings.language, free=table["answer"].null_count == len(table), files=(path,),
+        filters=tuple(filters), made_from=made_from,
+    )
+
+
+def public_tasks(
+    name: str, data: str, folder: Path, shots: Sequence[int] = (0,), seeds: Sequence[int] = (0,),
+    templates: Collection[str] | None = None, limit: int | None = None, fixed: bool = False,
+) -> list[Task]:
+    """A public data set's tasks; see `public.py`."""
+    from zhiling.eval_tasks.public import ask_public, find_public
+
+    public = find_public(name)
+    about = {"source": public.source, "license": public.license, "metric_as_published": public.metric}
+    return rendered_tasks(ask_public(public, data, limit, fixed), folder, shots, seeds, templates, about)
+
+
+def shipped_tasks(name: str, folder: Path) -> list[Task]:
+    """A shipped pack's tasks on its own examples, without shots: small, for trying a model and for `lm_eval`."""
+    from zhiling.eval_tasks.documents import Rows
+    from zhiling.templates.pack import load_pack
+
+    pack = load_pack(name)
+    rows = [{c: row[c] for c in pack.settings.columns} for row in pack.examples]
+    return rendered_tasks(Asked(name, pack, Rows.of(rows)), folder, about={"documents": "the pack's examples"})
