@@ -23,7 +23,7 @@ import zstandard
 
 from zhiling.builders import databases, hub, tagged
 from zhiling.builders.engines import Piece, Reject
-from zhiling.builders.fit import corpus_row, read_schema
+from zhiling.builders.fit import corpus_row, lookup, read_schema
 from zhiling.builders.readers import read_arrow, read_lines, read_parquet
 from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.sources import CorpusSettings, Format, Row, SourceFile, Unit
@@ -179,7 +179,7 @@ def _check_first_row(unit: Unit) -> None:
     for n, (source, row) in enumerate(_raw_rows(unit)):
         if isinstance(row, dict):
             for column in wanted:
-                if column not in row:
+                if lookup(row, column) is None and column not in row:
                     raise UserError(source, f"no column '{column}'", did_you_mean(column, row))
             return
         if n == 100:

@@ -49,7 +49,7 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
     fields: dict[str, Any] = {}
     for column, kind in unit.columns.items():
         name = unit.corpus.columns.get(column, column)
-        value = unit.fixed[column] if column in unit.fixed else raw.get(name)
+        value = unit.fixed[column] if column in unit.fixed else lookup(raw, name)
         if value is None:
             return reject("missing_column", f"no '{name}'")
         try:
@@ -116,6 +116,18 @@ def _moment(value: Any, column: str) -> str:
         return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
     except (ValueError, OverflowError, OSError):
         raise ValueError(f"'{column}' is '{one_line(str(value), 40)}', not a time") from None
+
+
+def lookup(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a source's column; `answers.text` also names `text` inside `answers`. None where it is not there."""
+    if name in row or "." not in name:
+        return row.get(name)
+    outer, _, inner = name.partition(".")
+    within = row.get(outer)
+    if isinstance(within, list):  # [{text: a}, {text: b}] as {text: [a, b]}
+        found = [lookup(each, inner) for each in within if isinstance(each, Mapping)]
+        return found if len(found) == len(within) else None
+    return lookup(within, inner) if isinstance(within, Mapping) else None
 
 
 def _cast(value: Any, cast: Cast | None) -> Any:

@@ -276,6 +276,19 @@ def test_casts_take_a_text_apart(tmp_path: Path) -> None:
     assert (reject.reason, reject.source) == ("cannot_cast", "a.jsonl:2")
 
 
+@pytest.mark.parametrize("answers", [{"text": ["甲", "乙"]}, [{"text": "甲"}, {"text": "乙"}]])
+def test_a_column_may_stand_inside_another(tmp_path: Path, answers: Any) -> None:
+    columns: dict[str, ColumnType] = {"question": "string", "answers": "strings"}
+    rows = [{"question": "谁？", "answers": answers}, {"question": "谁？", "answers": {}}]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(rows))
+    mapped = {"columns": {"answers": "answers.text"}, "files": [{"path": "a.jsonl"}]}
+    corpus = CorpusSettings.model_validate({"name": "c", "pack": "p", "license": "MIT", **mapped})
+    [source] = plan_sources(corpus, columns, {}, "zh", tmp_path)
+    [piece] = read_unit(source.units[0])
+    assert [r["answers"] for r in piece.table.to_pylist()] == [["甲", "乙"]]
+    assert [(r.reason, r.detail) for r in piece.rejects] == [("missing_column", "no 'answers.text'")]
+
+
 def test_a_row_brings_its_own_side_time_and_user_along(tmp_path: Path) -> None:
     times = ["2024-03-01", 1_700_000_000, "2024-03-01T10:00:00+08:00", "gestern"]
     folds = ["train", "dev", "TEST", "x"]
