@@ -48,7 +48,8 @@ def refuse_edits(
         return
     who = sorted({authors for commit, _, authors in log if commit != ours and authors})[:3]
     shown = f"{', '.join(edited[:3])}{f' and {len(edited) - 3} more' if len(edited) > 3 else ''}"
-    saw = f"{len(edited)} files there were put or changed by others ({', '.join(who) or 'someone'}: {shown})"
+    said = redact(one_line(f"{', '.join(who) or 'someone'}: {shown}", 200))
+    saw = f"{len(edited)} files there were put or changed by others ({said})"
     if not yes:
         do = "take over what you need, then add --yes to replace them"
         raise UserError(str(hub), f"{saw}; nothing was published", do)

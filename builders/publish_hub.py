@@ -294,7 +294,7 @@ def _read_back(hub: Hub, artifact: Artifact, commit: str) -> None:
     if differ:
         saw = f"{artifact.tag} does not hold what was sent ({'; '.join(differ[:3])})"
         raise UserError(str(hub), saw, "report it, with the commit")
-    note(f"published: {hub}@{artifact.tag}, commit {commit[:8]}, {len(artifact.files)} files read back")
+    note(f"{hub}@{artifact.tag}: commit {commit[:8]}, {len(artifact.files)} files, read back as the manifest says")
 
 
 def _as_pull_request(hub: Hub, artifact: Artifact, options: Options, me: str) -> str:

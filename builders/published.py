@@ -19,7 +19,7 @@ from zhiling.builders.publish_client import Hub, RepoType, connection
 from zhiling.builders.publish_hub import Shelf, look
 from zhiling.builders.publish_plan import KEPT
 from zhiling.console import note, progress
-from zhiling.errors import UserError
+from zhiling.errors import UserError, one_line
 from zhiling.store import MANIFEST, differences
 
 
@@ -44,7 +44,7 @@ def versions(target: str) -> list[Version]:
         for tag in _newest_first(shelf.tags):
             commit = shelf.tags[tag]
             title = next((t for oid, t, _ in shelf.log if oid == commit), "not on main")
-            found.append(Version(tag.removeprefix("v"), commit, title, commit == shelf.head))
+            found.append(Version(tag.removeprefix("v"), commit, one_line(title, 100), commit == shelf.head))
     return found
 
 
@@ -152,5 +152,5 @@ def _manifest(hub: Hub, shelf: Shelf) -> tuple[dict[str, Any], str]:
     for name in names:
         parts = PurePosixPath(str(name)).parts
         if not parts or ".." in parts or name.startswith("/") or re.search(r"[\\*?\[\]]|^\.cache/", name):
-            raise UserError(str(hub), f"its manifest names the file '{name[:80]}'", "do not trust it")
+            raise UserError(str(hub), f"its manifest names the file '{one_line(name)}'", "do not trust it")
     return found, kind
