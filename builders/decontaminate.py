@@ -198,15 +198,15 @@ def check(job: Checked) -> Iterator[Piece]:
     theirs = pq.read_table(job.index.with_suffix(".texts.parquet")).to_pylist() if hit.any() else []
     rows: dict[int, dict[str, Any]] = {}
     for at in np.flatnonzero(hit).tolist():
-        text = int(of_text[at])
-        row = owners[text]
+        which = int(of_text[at])
+        row = owners[which]
         if row not in rows:
             other = theirs[known["text"][int(places[at])].as_py()]
-            start = at - int(pieces.offsets[text])
-            shared = pieces.folded[text][start : start + job.ngram] if unspaced else ""
+            start = at - int(pieces.offsets[which])
+            shared = pieces.folded[which][start : start + job.ngram] if unspaced else ""
             rows[row] = {
                 "row": row, "id": table["id"][row].as_py(), "source": table["source"][row].as_py(),
-                "text": texts[text], "against": other["against"], "their_text": other["text"], "shared": shared,
+                "text": texts[which], "against": other["against"], "their_text": other["text"], "shared": shared,
             }
     yield Piece(pa.Table.from_pylist([rows[i] for i in sorted(rows)], schema=FOUND_SCHEMA))
 

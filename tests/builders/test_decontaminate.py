@@ -62,7 +62,8 @@ def test_a_short_text_counts_only_where_both_are_equal(make: RecipeMaker, review
     rows = [{"text": f"第{n}次来，很好", "label": "positive"} for n in range(40)]
     make.corpus([*rows, *reviews[-40:]])
     (tmp_path / "evaluation.jsonl").write_text('{"q": "很好"}\n{"q": "第7次来,很好!"}\n', encoding="utf-8")
-    release = build(make.recipe(decontaminate=SETTINGS, split={"train": 1, "validation": 0, "test": 0}), tmp_path / "out")
+    everything = {"train": 1, "validation": 0, "test": 0}
+    release = build(make.recipe(decontaminate=SETTINGS, split=everything), tmp_path / "out")
     assert [r["row"] for r in rejected(release)] == [{"text": "第7次来，很好", "label": "positive"}]
 
 
