@@ -219,7 +219,7 @@ class Log:
         """Record a step; return the note for the bar."""
         speed = (state.tokens - self.tokens) / max(1e-9, monotonic() - self.started)
         line: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": loss, "lr": lr}
-        line["tokens_per_s"] = round(speed)
+        line |= {"tokens_per_s": round(speed), "seconds": round(monotonic() - self.started, 3)}
         if valid is not None:
             self.valid = line["validation_loss"] = valid
         self.lines.append(json.dumps(line))
