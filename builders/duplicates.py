@@ -50,7 +50,7 @@ VERDICTS = """
 WITH refused AS (
     SELECT g.*, s.side, c.winner,
            CASE WHEN g.tied THEN 'ties_two_sides'
-                WHEN g.own <> s.side THEN 'stands_in_another_split'
+                WHEN g.own <> s.side AND g.old IS NULL THEN 'stands_in_another_split'
                 WHEN c.scope IS NULL OR $policy = 'keep' THEN NULL
                 WHEN $policy = 'quarantine' OR c.winner IS NULL THEN 'label_conflict'
                 WHEN g.label <> c.winner THEN 'label_outvoted' END AS refusal
