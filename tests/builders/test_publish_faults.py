@@ -30,8 +30,8 @@ COMPACT = [  # one cell of each kind that once went wrong, or that the protocol 
     Cell("validate_yaml", "cut before"),
     Cell("tag", "answer lost"), Cell("tag", "done, then 500"), Cell("tree", "503"), Cell("create_repo", "answer lost"),
     Cell("pull_create", "answer lost"), Cell("pull_status", "500"), Cell("collection_add", "cut in answer"),
-    Cell("commit", "500", True), Cell("lfs_put", "507", True), Cell("tag", "cut before", True),
-    Cell("refs", "proxy's page", True),
+    Cell("commit", "500", True), Cell("commit", "412", True), Cell("lfs_put", "507", True),
+    Cell("tag", "cut before", True), Cell("refs", "proxy's page", True),
 ]
 
 
