@@ -105,8 +105,8 @@ def examples(rows: Any) -> list[dict[str, Any]]:
 def arguments(kind: Any, steps: int, bf16: bool, work: Path, **more: Any) -> Any:
     return kind(
         output_dir=str(work / "hf"), max_steps=steps, per_device_train_batch_size=BATCH // more.pop("cut", 1),
-        bf16=bf16, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no", weight_decay=0.1,
-        gradient_accumulation_steps=1, gradient_checkpointing=False, **more,
+        bf16=bf16, use_cpu=True, report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
+        weight_decay=0.1, gradient_accumulation_steps=1, gradient_checkpointing=False, **more,
     )
 
 
