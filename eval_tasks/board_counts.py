@@ -27,12 +27,26 @@ class Confusion:
 
 
 def labels_of(field: Field, task: TaskKey) -> dict[str, str]:
-    """The true label of each text, as a baseline's results tell it; {} where no baseline was asked."""
-    for (name, key, _), tally in sorted(field.tallies.items(), key=lambda item: item[0]):
-        if key == task and field.models[name].baseline and tally.classes[0]:
-            told = zip(tally.items, tally.targets[0].tolist(), strict=True)
-            return {item: tally.classes[0][target] for item, target in told if target >= 0}
-    return {}
+    """The true label of each text as a baseline's results tell it; without one, in the words of a template."""
+    tallies = [(name, t) for (name, key, _), t in sorted(field.tallies.items(), key=lambda x: x[0]) if key == task]
+    for name, tally in tallies:
+        if field.models[name].baseline and tally.classes[0]:
+            return _right_words(tally, 0)
+    return words_of(max((tally for _, tally in tallies), key=lambda t: len(t.items)))
+
+
+def words_of(tally: Tally) -> dict[str, str]:
+    """Each text's right word in the template whose words most other templates can be led back to."""
+    with_classes = [i for i, names in enumerate(tally.classes) if names]
+    if not with_classes:
+        return {}
+    fits = {i: sum(_one_to_one(tally, j, tally.targets[i]) is not None for j in with_classes) for i in with_classes}
+    return _right_words(tally, max(with_classes, key=lambda i: (fits[i], -i)))
+
+
+def _right_words(tally: Tally, template: int) -> dict[str, str]:
+    told = zip(tally.items, tally.targets[template].tolist(), strict=True)
+    return {item: tally.classes[template][target] for item, target in told if target >= 0}
 
 
 def confusion(tally: Tally, template: int) -> Array:
@@ -47,14 +61,11 @@ def _count(true: Array, said: Array, size: int) -> Array:
 
 
 def by_label(tally: Tally, label_of: Mapping[str, str]) -> Confusion | None:
-    """All templates' answers by label, added up; without known labels, by the words of the template that fits most."""
+    """All templates' answers by label, added up; texts without a label are left out."""
     with_classes = [i for i, names in enumerate(tally.classes) if names]
-    if not with_classes:
-        return None
-    known = all(item in label_of for item in tally.items)
-    label_of = label_of if known else _words_of(tally, with_classes)
     labels = sorted({label_of[item] for item in tally.items if item in label_of})
-    true = np.array([labels.index(label_of[i]) if i in label_of else -1 for i in tally.items])
+    place = {label: i for i, label in enumerate(labels)}
+    true = np.array([place[label_of[i]] if i in label_of else -1 for i in tally.items])
     size = len(labels) + 1  # the last: answers whose label no text here has
     counts, used = np.zeros((size, size), dtype=np.int64), []
     for i in with_classes:
@@ -68,31 +79,26 @@ def by_label(tally: Tally, label_of: Mapping[str, str]) -> Confusion | None:
     return Confusion((*labels, OTHER)[:size], counts, tuple(used)) if used else None
 
 
-def _words_of(tally: Tally, with_classes: list[int]) -> dict[str, str]:
-    """Each text's right word in the template whose words most other templates can be led back to."""
-    def fits(i: int) -> int:
-        return sum(_one_to_one(tally, j, tally.targets[i]) is not None for j in with_classes)
-
-    best = max(with_classes, key=lambda i: (fits(i), -i))
-    told = zip(tally.items, tally.targets[best].tolist(), strict=True)
-    return {item: tally.classes[best][target] for item, target in told if target >= 0}
-
-
-def _one_to_one(tally: Tally, template: int, true: Array) -> dict[int, int] | None:
-    """Which label each word of a template stands for; None where words and labels do not pair off."""
+def _one_to_one(tally: Tally, template: int, true: Array) -> Array | None:
+    """The label that each word of a template stands for, -1 for none; None where words and labels do not pair off."""
     asked = (tally.targets[template] >= 0) & (true >= 0)
-    pairs = set(zip(tally.targets[template][asked].tolist(), true[asked].tolist(), strict=True))
-    paired = len({word for word, _ in pairs}) == len(pairs) == len({label for _, label in pairs})
-    return dict(pairs) if paired and pairs else None
+    words, labels = tally.targets[template][asked], true[asked]
+    if not len(words):
+        return None
+    width = int(labels.max()) + 1
+    met = np.bincount(words * width + labels, minlength=len(tally.classes[template]) * width).reshape(-1, width) > 0
+    if (met.sum(axis=0) > 1).any() or (met.sum(axis=1) > 1).any():
+        return None
+    return np.where(met.any(axis=1), met.argmax(axis=1), -1)
 
 
 def _as_labels(tally: Tally, template: int, true: Array, size: int) -> Array | None:
     """A template's answers as labels, -1 where not asked; None where its words do not stand for labels."""
     targets, answers = tally.targets[template], tally.answers[template]
     asked = (targets >= 0) & (answers >= 0)
-    word = _one_to_one(tally, template, true)
-    if word is not None and len(word) == size:
-        return np.where(asked, [word.get(a, size) for a in answers.tolist()], -1)
+    label_of = _one_to_one(tally, template, true)
+    if label_of is not None and (label_of >= 0).sum() == size:
+        return np.where(asked, np.where(label_of < 0, size, label_of)[answers], -1)
     # not this label, so the other: true-or-false and shuffled letters can be told after all
     if size == 2 == len(tally.classes[template]):
         return np.where(asked, np.where(targets == answers, true, 1 - true), -1)

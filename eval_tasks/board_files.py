@@ -36,6 +36,12 @@ def points(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def name_of(row: Row) -> str:
+    """A model's name, marked where any of its scores is contaminated."""
+    seen = any(cell.tally and cell.tally.seen and cell.tally.seen[0] for cell in row.cells.values())
+    return row.model.name + (" (contaminated)" if seen else "")
+
+
 def with_reach(found: Estimate) -> str:
     """A number and half its interval, where it has one."""
     finite = found.groups > 0 and abs(found.high) < float("inf")
@@ -52,7 +58,7 @@ def markdown(rows: Sequence[Row]) -> str:
         for row in (r for r in rows if r.shots == shots):
             mean = with_reach(row.mean) if row.mean else f"{len(row.cells)} of {len(tasks)} tasks"
             cells = [with_reach(row.cells[t].score) if t in row.cells else "" for t in tasks]
-            lines.append(f"| {' | '.join([str(row.tier or ''), escape(row.model.name), mean, *cells])} |")
+            lines.append(f"| {' | '.join([str(row.tier or ''), escape(name_of(row)), mean, *cells])} |")
         parts.append("\n".join(lines))
     return "\n\n".join([*parts, LEGEND]) + "\n"
 

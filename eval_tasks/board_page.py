@@ -28,24 +28,28 @@ SCRIPTS = ("board_words.js.j2", "board_charts.js.j2", "board_app.js.j2")
 
 def page(field: Field, rows: Sequence[Row], title: str = "zhiling 指令 · leaderboard") -> str:
     """The page, with as much to look at as fits into its size."""
+    labels = {task: labels_of(field, task) for row in rows for task in row.cells}
+    matrices = {id(c.tally): by_label(c.tally, labels[t]) for row in rows for t, c in row.cells.items() if c.tally}
     for samples, classes in ROOM:
-        data = payload(field, rows, samples, classes)
+        data = payload(field, rows, labels, matrices, samples, classes)
         text = render_page("leaderboard.html.j2", SCRIPTS, data, title=title, rows=rows)
         if len(text.encode()) <= MOST_BYTES:
             break
     return text
 
 
-def payload(field: Field, rows: Sequence[Row], samples: int = KEPT, classes: int = 20) -> dict[str, Any]:
+def payload(
+    field: Field, rows: Sequence[Row], labels: Mapping[TaskKey, Mapping[str, str]],
+    matrices: Mapping[int, Confusion | None], samples: int, classes: int,
+) -> dict[str, Any]:
     """Everything that the page shows, as JSON holds it."""
     tasks = sorted({task for row in rows for task in row.cells})
-    labels = {task: labels_of(field, task) for task in tasks}
     about = [_task(field, task, rows, labels[task]) for task in tasks]
     shown = [_Shared(task["templates"], samples, classes) for task in about]
     boards: dict[int, list[Any]] = {}
     for row in rows:
         cells = {
-            i: _cell(row.cells[task], labels[task], shown[i]) for i, task in enumerate(tasks) if task in row.cells
+            i: _cell(row.cells[task], matrices, shown[i]) for i, task in enumerate(tasks) if task in row.cells
         }
         entry = {"m": row.model.name, "k": row.model.kind, "tier": row.tier, "mean": _estimate(row.mean), "c": cells}
         boards.setdefault(row.shots, []).append(entry)
@@ -69,7 +73,7 @@ def _estimate(found: Estimate | None) -> list[Any] | None:
     return [_points(found.value), *((_points(found.low), _points(found.high)) if finite else (None, None))]
 
 
-def _task(field: Field, task: TaskKey, rows: Sequence[Row], labels: dict[str, str]) -> dict[str, Any]:
+def _task(field: Field, task: TaskKey, rows: Sequence[Row], labels: Mapping[str, str]) -> dict[str, Any]:
     cells = [row.cells[task] for row in rows if task in row.cells]
     tallies = [c.tally for c in cells if c.tally]
     told = field.tasks[task]
@@ -151,7 +155,7 @@ def _logprobs(sample: Sample) -> dict[int, float]:
     return {i: round(sample.logprobs[i], 2) for i in sorted({*order, *right})}
 
 
-def _cell(cell: Cell, labels: dict[str, str], shared: _Shared) -> dict[str, Any]:
+def _cell(cell: Cell, matrices: Mapping[int, Confusion | None], shared: _Shared) -> dict[str, Any]:
     found: dict[str, Any] = {"s": _estimate(cell.score)}
     if cell.best:
         found["b"] = 1
@@ -163,5 +167,5 @@ def _cell(cell: Cell, labels: dict[str, str], shared: _Shared) -> dict[str, Any]
     found |= {"n": cell.score.n, "g": cell.score.groups, "t": each, "x": shared.samples(cell)}
     found |= {"f": None if cell.f1_macro is None else _points(cell.f1_macro)}
     found |= {"e": None if cell.ece is None else _points(cell.ece)}
-    matrix = by_label(cell.tally, labels)
+    matrix = matrices[id(cell.tally)]
     return found if matrix is None else found | {"m": shared.matrix(matrix)}

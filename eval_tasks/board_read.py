@@ -4,8 +4,9 @@ In: results folders. Out: a `Field` of `Tally`s, small enough to hold fifty mode
 each model. Refused: one name for two models, one task scored on two versions of its pack or data.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import exp
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,10 +206,10 @@ def _classes(samples: Sequence[Sample]) -> tuple[str, ...]:
     return tuple(sorted(next(iter(shared)))) if len(shared) == 1 else ()
 
 
-def _confidence(logprobs: Iterable[float]) -> float:
-    values = np.array(list(logprobs))
-    weights = np.exp(values - values.max())
-    return float(weights.max() / weights.sum())
+def _confidence(logprobs: Sequence[float]) -> float:
+    """The likeliest choice's share of all choices' probability."""
+    best = max(logprobs)
+    return 1 / sum(exp(x - best) for x in logprobs)
 
 
 def _kept(samples: Sequence[Sample]) -> tuple[Sample, ...]:

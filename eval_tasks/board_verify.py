@@ -8,6 +8,7 @@ in the board is there to be run again.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,6 @@ from zhiling.eval_tasks.task import ENDS, Task
 from zhiling.store import MANIFEST, differences, digest
 
 CLOSE = 1e-6
-# what a task's digest is of: see Task.config
-ASKED = (
-    "task", "test_split", "doc_to_text", "target_delimiter", "output_type", "doc_to_choice", "doc_to_target",
-    "metric_list", "num_fewshot", "metadata", "generation_kwargs",
-)
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -69,7 +65,7 @@ def _rows(folder: Path, run: Run) -> dict[str, list[Any]]:
 
 def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterator[str]:
     config = run.results.get("configs", {}).get(name, {})
-    if digest({key: config[key] for key in ASKED if key in config}) != listed.get("task_digest"):
+    if digest({key: config[key] for key in _asked() if key in config}) != listed.get("task_digest"):
         yield f"{name}: its configuration is not the one that the task digest was made of"
     if digest([row["doc"] for row in rows]) != listed.get("documents_digest"):
         yield f"{name}: its documents are not the ones that the documents digest was made of"
@@ -79,6 +75,13 @@ def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterato
             yield f"{name}, document {row['doc_id']}: {wrong}"
             break
     yield from _scores(name, rows, run.results["results"][name])
+
+
+@cache
+def _asked() -> frozenset[str]:
+    """The parts of lm-eval's configuration that a task's digest is of; lm-eval adds its defaults to them."""
+    made = (Task("", "", "", 0, "", "", free, (), ()).config() for free in (False, True))
+    return frozenset(key for config in made for key in config)
 
 
 def _row(row: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ Refused: results that do not fit together (see `board_read`). Results come from 
 from collections.abc import Sequence
 from pathlib import Path
 
-from zhiling.eval_tasks.board_files import as_csv, markdown, points, tasks_of
+from zhiling.eval_tasks.board_files import as_csv, markdown, name_of, points, tasks_of
 from zhiling.eval_tasks.board_read import TaskKey, read_field
 from zhiling.eval_tasks.board_scores import REFERENCES, Row, standings
 from zhiling.store import write_text
@@ -40,7 +40,7 @@ def show(rows: Sequence[Row]) -> None:
 
 
 def _front(row: Row) -> list[str]:
-    tier, name = "" if row.tier is None else str(row.tier), row.model.name
+    tier, name = "" if row.tier is None else str(row.tier), name_of(row)
     if row.mean is None:
         return [tier, name, f"({len(row.cells)} tasks)", ""]
     interval = "" if row.model.kind in REFERENCES else f"{points(row.mean.low)} to {points(row.mean.high)}"

@@ -49,7 +49,8 @@ def test_words_of_all_templates_become_labels() -> None:
 
 
 def test_without_labels_the_words_of_one_template_name_them() -> None:
-    found = counts.by_label(made(three(CHINESE, SAID) + three(LETTERS, SAID, "letters")), {})
+    both = made(three(CHINESE, SAID) + three(LETTERS, SAID, "letters"))
+    found = counts.by_label(both, counts.words_of(both))
     assert found is not None and found.labels == ("A", "B", "C") and found.counts.sum() == 8
 
 

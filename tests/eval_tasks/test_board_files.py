@@ -31,6 +31,14 @@ def test_markdown_has_a_line_for_each_row_whatever_a_model_is_called(rows: list[
     assert "<b>" not in text
 
 
+def test_contaminated_models_are_marked_by_name(tmp_path: Path, reviews: Rows) -> None:
+    made = Made(tmp_path / "results", reviews[:20])
+    clean = made.run("clean", 0.6)
+    made.contamination = {"contaminated": 3, "documents": 20}
+    text = markdown(standings(read_field([clean, made.run("seen", 0.9)])))
+    assert "| seen (contaminated) |" in text and "| clean |" in text
+
+
 def test_csv_has_the_boards_numbers_and_no_formula(rows: list[Row]) -> None:
     lines = list(csv.DictReader(io.StringIO(as_csv(rows))))
     assert len(lines) == len(rows)

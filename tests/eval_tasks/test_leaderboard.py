@@ -43,3 +43,48 @@ def test_the_command_finds_results_below_and_prints_the_page(
         assert run_args(["leaderboard", *arguments]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "two" / "index.html")
     assert (tmp_path / "one" / "index.html").read_bytes() == (tmp_path / "two" / "index.html").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, release: Path, model: Path) -> Path:
+    """Results of a real small model, free-text answers too, and of a baseline, as `zhiling eval` writes them."""
+    from zhiling.eval_tasks.config import EvalSettings
+    from zhiling.eval_tasks.run import evaluate
+
+    out = tmp_path_factory.mktemp("real") / "results"
+    settings = EvalSettings(limit=6, templates=["question", "cloze", "letters", "write_review"], generation=True)
+    for name in (str(model), "baseline:linear"):
+        evaluate(name, release, settings, out)
+    return out
+
+
+def test_what_eval_writes_is_believed(real: Path, release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_args(["leaderboard", "verify", str(real), "--release", str(release)]) == 0
+    assert capsys.readouterr().out.count("every score agrees with its samples") == 2
+
+
+def test_another_releases_prompts_are_not(real: Path, release: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from zhiling.eval_tasks.board_verify import verify
+
+    other = tmp_path / "release"
+    shutil.copytree(release, other)
+    (other / "manifest.json").write_text(
+        (release / "manifest.json").read_text(encoding="utf-8").replace('"version": "1.0.0"', '"version": "1.0.1"'),
+        encoding="utf-8",
+    )
+    (tiny,) = {p.parent for p in real.rglob("results_*.json") if "baseline" not in str(p)}
+    assert any("(its task digest)" in line for line in verify(tiny, other))
+
+
+def test_what_eval_writes_becomes_a_board_and_a_report(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_args(["leaderboard", str(real), "-o", str(tmp_path / "site")]) == 0
+    out = capsys.readouterr().out
+    assert "baseline:linear" in out and "tiny" in out and "zh/sentiment · tiny, 0-shot" in out
+    assert run_args(["leaderboard", "report", str(real), "-o", str(tmp_path / "report")]) == 0
+    assert "write_review" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    tiny = str(next(p for p in real.iterdir() if "baseline" not in p.name))
+    assert run_args(["compare", str(real / "baseline_linear"), tiny]) == 0
