@@ -80,7 +80,7 @@ def ours(texts: list[str]) -> Run:
         first = {key: n for n, key in reversed(list(enumerate(own)))}
         shown = [part[n] for n in first.values()]
         columns: dict[str, Any] = {"key": list(first), "id": list(first), "text": shown}
-        columns |= {"language": ["zh"] * len(shown), "tie": pa.nulls(len(shown), pa.string())}
+        columns |= {"language": ["zh"] * len(shown), "ties": pa.nulls(len(shown), pa.list_(pa.string()))}
         before = perf_counter()
         columns["bands"] = sketch(shown, "zh", NEAR)
         signatures += perf_counter() - before

@@ -25,7 +25,7 @@ KEY_SCHEMA = pa.schema(
         ("unit", pa.int64()), ("row", pa.int64()), ("id", pa.string()), ("key", pa.string()),
         ("label", pa.string()), ("corpus", pa.string()), ("source", pa.string()), ("naive", pa.string()),
         ("own", pa.string()),                 # the side that the source or the row's time gives it
-        ("tie", pa.string()),                 # rows of one tie (a user, a document) stay together
+        ("ties", pa.list_(pa.string())),      # rows of one tie (a user, a document) stay together
         ("language", pa.string()), ("text", pa.string()), ("bands", pa.list_(pa.uint64())),  # at a key's first row
     ]
 )
@@ -105,7 +105,7 @@ def make_keys(job: KeyJob) -> Iterator[Piece]:
         "source": sources,
         "naive": ["test" if drawn else "train" for drawn in naive],
         "own": [own_side(job.split, own, time) for own, time in zip(*asides, strict=True)],
-        "tie": table["tie"],
+        "ties": table["ties"],
         **_texts(job, keys, [" ".join(fields) for fields in compared]),
     }
     yield Piece(pa.table(columns, schema=KEY_SCHEMA))

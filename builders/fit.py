@@ -21,7 +21,7 @@ from zhiling.store import canonical_json
 
 ASIDE = [  # what a row brings along for the steps before the release, by name and type
     ("own", pa.string()),   # the side that its source gives it
-    ("tie", pa.string()),   # a digest that rows which stay together share
+    ("ties", pa.list_(pa.string())),   # digests that rows which stay together share
     ("time", pa.string()),  # ISO 8601
     ("found", pa.list_(pa.string())),  # kinds of personal data in it
 ]
@@ -72,7 +72,7 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
     if all(not fields[c].strip() for c, k in unit.columns.items() if k == "string"):
         return reject("empty", "no text in any column")
     try:
-        aside = _aside(unit, raw)
+        aside = _aside(unit, raw, fields)
     except ValueError as error:
         return reject("unusable_value", str(error))
     seen = screen(fields, unit.columns, unit.language, unit.screen)
@@ -89,22 +89,33 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
     }
 
 
-def _aside(unit: Unit, raw: Mapping[str, Any]) -> dict[str, str | None]:
-    """The row's own side, tie and time. Raises ValueError where its source says something else there."""
-    corpus, own, tie, time = unit.corpus, unit.split, None, None
+def _aside(unit: Unit, raw: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's own side, ties and time. Raises ValueError where its source says something else there."""
+    corpus, own, time = unit.corpus, unit.split, None
     if corpus.split_column is not None:
         said = str(raw.get(corpus.split_column)).strip().lower()
         if said not in SIDES:
             raise ValueError(f"'{corpus.split_column}' is '{one_line(said, 40)}', not a split")
         own = SIDES[said]
-    if corpus.together is not None:
-        value = raw.get(corpus.together)
+    ties = []
+    for column in [corpus.together] if isinstance(corpus.together, str) else corpus.together or []:
+        value = lookup(raw, column)
+        value = fields.get(column) if value is None else value
         if value is None:
-            raise ValueError(f"no '{corpus.together}'")
-        tie = _hashed(["tie", corpus.name, value])
+            raise ValueError(f"no '{column}'")
+        if value not in ("", []):  # rows have nothing in common in what is empty
+            ties.append(_hashed(["tie", corpus.name, column, _as_set(value)]))
     if corpus.time is not None:
         time = _moment(raw.get(corpus.time), corpus.time)
-    return {"own": own, "tie": tie, "time": time}
+    return {"own": own, "ties": ties, "time": time}
+
+
+def _as_set(value: Any) -> Any:
+    """A list as the set of what it says: neither order, repetition nor the place of a span tells two apart."""
+    if not isinstance(value, list):
+        return value
+    said = ([v["text"], v.get("label")] if isinstance(v, dict) and "text" in v else v for v in value)
+    return sorted({canonical_json(v) for v in said})
 
 
 def _moment(value: Any, column: str) -> str:

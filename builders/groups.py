@@ -18,7 +18,7 @@ from zhiling.builders.near_duplicates import Candidates, NearSettings, connected
 from zhiling.builders.shingles import Offsets
 
 GROUP_SCHEMA = pa.schema([("key", pa.string()), ("group_id", pa.string()), ("tied", pa.bool_())])
-TIES = "SELECT DISTINCT key, tie FROM keys WHERE tie IS NOT NULL ORDER BY ALL"
+TIES = "SELECT DISTINCT key, unnest(ties) AS tie FROM keys ORDER BY ALL"
 OLD_SIDES = "SELECT key, min(side) FROM keys JOIN old USING (id) GROUP BY key HAVING min(side) = max(side)"
 
 

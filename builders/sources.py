@@ -70,7 +70,9 @@ class CorpusSettings(Settings):
     casts: dict[str, Cast] = Field({}, description="pack column -> how its text in the source is taken apart")
     where: str | None = Field(None, description="SQL condition on the pack's columns; other rows are left out")
     split_column: str | None = Field(None, description="column of the source that holds its own split; it is kept")
-    together: str | None = Field(None, description="column whose equal values stay on one side: a user, a document")
+    together: str | list[str] | None = Field(
+        None, description="columns (of the source or the pack) whose equal values stay on one side: a user, a document"
+    )
     time: str | None = Field(None, description="column with the row's time, for `split: time:`")
     header: list[str] | None = Field(None, description="column names of CSV or TSV files that have no header line")
     encoding: Literal["utf-8", "gb18030"] = "utf-8"

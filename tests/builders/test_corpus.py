@@ -297,11 +297,28 @@ def test_a_row_brings_its_own_side_time_and_user_along(tmp_path: Path) -> None:
     found, rejects = read(tmp_path, {"path": "a.jsonl"}, split_column="fold", time="day", together="who")
     assert [r["own"] for r in found] == ["train", "validation", "test"]
     assert [r["time"] for r in found] == ["2024-03-01T00:00:00", "2023-11-14T22:13:20", "2024-03-01T02:00:00"]
-    assert found[0]["tie"] == found[2]["tie"] != found[1]["tie"]
+    assert found[0]["ties"] == found[2]["ties"] != found[1]["ties"]
     assert [(r.reason, r.detail) for r in rejects] == [("unusable_value", "'fold' is 'x', not a split")]
     found, rejects = read(tmp_path, {"path": "a.jsonl", "split": "test"}, time="day")
     assert {r["own"] for r in found} == {"test"}
     assert [r.detail for r in rejects] == ["'day' is 'gestern', not a time"]
+
+
+def test_spans_tie_rows_by_what_they_say_not_where(tmp_path: Path) -> None:
+    columns: dict[str, ColumnType] = {"text": "string", "spans": "spans"}
+    told = {"张三在北京": [(0, "张三"), (3, "北京")], "北京的张三，北京": [(3, "张三"), (0, "北京"), (6, "北京")], "无": []}
+    rows = [
+        {"text": t, "spans": [{"start": s, "text": x, "label": "a"} for s, x in spans]} for t, spans in told.items()
+    ]
+    (tmp_path / "a.jsonl").write_bytes(jsonl(rows))
+    corpus = CorpusSettings.model_validate({
+        "name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}], "together": ["spans"],
+    })
+    [source] = plan_sources(corpus, columns, {}, "zh", tmp_path)
+    [piece] = read_unit(source.units[0])
+    ties = piece.table["ties"].to_pylist()
+    assert len(ties[0]) == 1
+    assert (ties[1], ties[2]) == (ties[0], [])
 
 
 def test_a_local_dataset_is_pinned_by_its_files(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def judged(
 ) -> tuple[list[Row], Leak, Path]:
     """The verdict on each of `rows` (id, text, and what else a key row holds), in their order; the leak; the lists."""
     folder.mkdir(parents=True, exist_ok=True)
-    base = {"unit": 0, "label": "", "corpus": "c", "naive": "train", "own": None, "tie": None, "language": "zh"}
+    base = {"unit": 0, "label": "", "corpus": "c", "naive": "train", "own": None, "ties": [], "language": "zh"}
     made = [
         base | {"row": n, "key": fold_key([r["text"]]), "source": f"s{n}"} | r for n, r in enumerate(rows)
     ]
@@ -126,7 +126,7 @@ def test_a_text_that_stands_in_the_sources_test_split_is_taken_out_of_its_train_
 
 def test_rows_of_one_user_share_a_group_named_by_the_user(tmp_path: Path) -> None:
     rows = [
-        {"id": "a", "text": "好用", "tie": "user1"}, {"id": "b", "text": "物流慢", "tie": "user1"},
+        {"id": "a", "text": "好用", "ties": ["user1"]}, {"id": "b", "text": "物流慢", "ties": ["user1"]},
         {"id": "c", "text": "好"},
     ]
     found, _, _ = judged(tmp_path, rows)

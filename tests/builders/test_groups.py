@@ -19,10 +19,11 @@ D = "完全不同的另一条评论，说的是物流太慢，包装也破了"
 
 def groups(rows: list[dict[str, Any]], old: dict[str, str] | None = None) -> dict[str, tuple[str, bool]]:
     """The group of each key that has one, and whether it ties two sides."""
-    keys = [{"tie": None, "language": "zh", "id": r["key"], **r} for r in rows]
+    keys = [{"ties": [], "language": "zh", "id": r["key"], **r} for r in rows]
     with duckdb.connect() as db:
         table = pa.Table.from_pylist(keys).append_column("bands", sketch([r["text"] for r in rows], "zh", NEAR))
-        db.register("keys", table.set_column(table.column_names.index("tie"), "tie", table["tie"].cast(pa.string())))
+        place = table.column_names.index("ties")
+        db.register("keys", table.set_column(place, "ties", table["ties"].cast(pa.list_(pa.string()))))
         db.execute("CREATE TABLE old (id VARCHAR, side VARCHAR)")
         if old:
             db.executemany("INSERT INTO old VALUES (?, ?)", list(old.items()))
@@ -37,7 +38,9 @@ def test_the_id_is_the_smallest_key_whatever_the_order() -> None:
 
 
 def test_rows_of_one_user_and_their_near_duplicates_are_one_group() -> None:
-    rows = [{"key": "k1", "text": A, "tie": "u1"}, {"key": "k2", "text": D, "tie": "u1"}, {"key": "k3", "text": B}]
+    rows = [
+        {"key": "k1", "text": A, "ties": ["u1"]}, {"key": "k2", "text": D, "ties": ["u1"]}, {"key": "k3", "text": B},
+    ]
     assert groups(rows) == dict.fromkeys(("k1", "k2", "k3"), ("u1", False))
 
 
