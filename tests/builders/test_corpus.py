@@ -306,7 +306,10 @@ def test_a_row_brings_its_own_side_time_and_user_along(tmp_path: Path) -> None:
 
 def test_spans_tie_rows_by_what_they_say_not_where(tmp_path: Path) -> None:
     columns: dict[str, ColumnType] = {"text": "string", "spans": "spans"}
-    told = {"张三在北京": [(0, "张三"), (3, "北京")], "北京的张三，北京": [(3, "张三"), (0, "北京"), (6, "北京")], "无": []}
+    told = {
+        "张三在北京": [(0, "张三"), (3, "北京")],
+        "北京的张三，北京": [(3, "张三"), (0, "北京"), (6, "北京")], "无": [],
+    }
     rows = [
         {"text": t, "spans": [{"start": s, "text": x, "label": "a"} for s, x in spans]} for t, spans in told.items()
     ]
