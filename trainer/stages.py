@@ -7,11 +7,12 @@ field by field, and nothing is overwritten.
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from zhiling.console import note
+from zhiling.console import note, table
 from zhiling.errors import UserError
 from zhiling.store import MANIFEST, digest, file_digest, files_below, read_manifest
 from zhiling.trainer.checkpoint import changes, claim
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one model: what it is made from and where."""
+    """One stage of one model: what it is made from and where; `dry` only says what it would cost."""
 
     name: str
     release: Path
     folder: Path
     settings: dict[str, Any]
     parent: Path | None
+    dry: bool = False
 
     @property
     def work(self) -> Path:
@@ -55,29 +57,29 @@ def identity(model: Path) -> str:
     return file_digest(model / MANIFEST) if (model / MANIFEST).is_file() else digest(files_below(model))
 
 
-def pretrain(release: Path, settings: TrainSettings, folder: Path) -> Path:
+def pretrain(release: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
     """Train a tokenizer and a model from scratch on the train texts of a release's corpora."""
     chosen = settings.model_dump(mode="json", include={"seed", "tokenizer", "model", "pretrain", "precision"})
-    stage = Stage("pretrain", Path(release), Path(folder), chosen, None)
-    return _make(stage, lambda: _pretrain(stage, settings))
+    stage = Stage("pretrain", Path(release), Path(folder), chosen, None, dry)
+    return _make(stage, lambda stage: _pretrain(stage, settings))
 
 
-def instruct(release: Path, pretrained: Path, settings: TrainSettings, folder: Path) -> Path:
+def instruct(release: Path, pretrained: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
     """Train a model on the rows of a release, with the loss on completions."""
     chosen = settings.model_dump(mode="json", include={"seed", "instruct", "precision"})
-    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained))
-    return _make(stage, lambda: _on_rows(stage, settings, settings.instruct))
+    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained), dry)
+    return _make(stage, lambda stage: _on_rows(stage, settings, settings.instruct))
 
 
-def finetune(release: Path, model: Path, settings: TrainSettings, folder: Path) -> Path:
+def finetune(release: Path, model: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
     """Train a model on one task's rows, perhaps on a few texts of each class only."""
     chosen = settings.model_dump(mode="json", include={"seed", "finetune", "precision"})
-    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model))
-    return _make(stage, lambda: _on_rows(stage, settings, settings.finetune))
+    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model), dry)
+    return _make(stage, lambda stage: _on_rows(stage, settings, settings.finetune))
 
 
-def _make(stage: Stage, run: Callable[[], None]) -> Path:
-    """Run a stage unless its folder is up to date."""
+def _make(stage: Stage, run: Callable[[Stage], None]) -> Path:
+    """Run a stage unless its folder is up to date; a dry one in a folder that is thrown away."""
     made_from = stage.made_from()
     if (stage.folder / MANIFEST).is_file():
         found = read_manifest(stage.folder, "model")
@@ -89,8 +91,13 @@ def _make(stage: Stage, run: Callable[[], None]) -> Path:
                         "choose another folder or remove this one")
     if stage.folder.exists():
         raise UserError(str(stage.folder), "exists and is no model of zhiling's", "choose another folder")
+    if stage.dry:
+        with TemporaryDirectory() as folder:
+            stage = replace(stage, folder=Path(folder) / "model")
+            run(stage)
+        return stage.folder
     claim(stage.work, made_from)
-    run()
+    run(stage)
     shutil.rmtree(stage.work, ignore_errors=True)
     return stage.folder
 
@@ -162,6 +169,7 @@ def _train(
     from zhiling.trainer.export import export
     from zhiling.trainer.loop import Outcome, Run, evaluate, train
     from zhiling.trainer.loss import token_loss
+    from zhiling.trainer.plan import plan
 
     device = pick_device()
     bf16 = bf16_wanted(settings.precision, device)
@@ -172,5 +180,8 @@ def _train(
         share = counts["train"]["learned"] / counts["train"]["tokens"]
         flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])
         run = Run(stage.name, batches, validation, token_loss, own, stage.work, bf16, flops, peak_flops(device, bf16))
+        if stage.dry:
+            table(f"{stage.name}, not run", ["what", "how much"], plan(model, run).lines())
+            return
         outcome = train(model, run)
     export(stage, model, tokenizer, outcome, counts)

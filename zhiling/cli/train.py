@@ -12,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a mod
 Release = Annotated[Path, typer.Argument(help="Folder of a release, as out/zh-reviews/1.0.0.")]
 Model = Annotated[Path, typer.Argument(help="Folder of the model to start from.")]
 Recipe = Annotated[Path | None, typer.Option("--recipe", "-r", help="YAML file whose `train` section says how.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Say steps, tokens, memory and time; train nothing.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that the model goes to.")]
 
 
@@ -21,11 +22,11 @@ def register(app: typer.Typer) -> None:
 
 
 @app.command()
-def pretrain(release: Release, out: Out, recipe: Recipe = None) -> None:
+def pretrain(release: Release, out: Out, recipe: Recipe = None, dry_run: Dry = False) -> None:
     """Train a tokenizer and a model from scratch on a release's texts. A killed run goes on where it was."""
     from zhiling.trainer.stages import pretrain as run
 
-    print(run(release, _settings(recipe), out))
+    _show(run(release, _settings(recipe), out, dry_run), dry_run)
 
 
 @app.command()
@@ -34,11 +35,12 @@ def instruct(
     model: Model,
     out: Out,
     recipe: Recipe = None,
+    dry_run: Dry = False,
 ) -> None:
     """Train a model on a release's rows, with the loss on completions."""
     from zhiling.trainer.stages import instruct as run
 
-    print(run(release, model, _settings(recipe), out))
+    _show(run(release, model, _settings(recipe), out, dry_run), dry_run)
 
 
 @app.command()
@@ -50,6 +52,7 @@ def finetune(
     pack: Annotated[list[str] | None, typer.Option("--pack", "-p", help="Rows of this pack only.")] = None,
     template: Annotated[list[str] | None, typer.Option("--template", "-t", help="Rows of this template only.")] = None,
     shots_per_class: Annotated[str, typer.Option(help="Texts of each class: a number, or all.")] = "all",
+    dry_run: Dry = False,
 ) -> None:
     """Train a model on one task's rows, or on a few texts of each class."""
     from zhiling.errors import UserError
@@ -60,7 +63,7 @@ def finetune(
         raise UserError("--shots-per-class", f"'{shots_per_class}'", "give a number, or all")
     asked = {"packs": pack, "templates": template, "shots_per_class": shots_per_class}
     own = settings.finetune.model_copy(update={k: _number(v) for k, v in asked.items() if v and v != "all"})
-    print(run(release, model, settings.model_copy(update={"finetune": own}), out))
+    _show(run(release, model, settings.model_copy(update={"finetune": own}), out, dry_run), dry_run)
 
 
 def predict(
@@ -76,6 +79,11 @@ def predict(
 
     for row in run(model, pack, source, template):
         print(json.dumps(row, ensure_ascii=False))
+
+
+def _show(folder: Path, dry_run: bool) -> None:
+    if not dry_run:
+        print(folder)
 
 
 def _number(value: str | list[str]) -> int | list[str]:

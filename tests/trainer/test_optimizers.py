@@ -1,0 +1,39 @@
+"""Optimizers and their schedule: which parameters decay, which Muon takes, what the rate is at a step."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhiling.trainer.config import OptimizerSettings
+from zhiling.trainer.optimizers import make_optimizers, rate, set_rates
+
+
+def test_vectors_do_not_decay_and_muon_takes_the_matrices_inside(model: Any) -> None:
+    adamw, muon = make_optimizers(model, OptimizerSettings(name="muon"))
+    inside = {id(p) for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2}
+    assert {id(p) for g in muon.param_groups for p in g["params"]} == inside
+    decays = {g["weight_decay"]: {p.ndim for p in g["params"]} for g in adamw.param_groups}
+    assert decays == {0.1: {2}, 0.0: {1}}
+
+
+def test_every_parameter_is_trained_by_exactly_one(model: Any) -> None:
+    for name in ("adamw", "muon"):
+        made = make_optimizers(model, OptimizerSettings(name=name))  # type: ignore[arg-type]
+        taken = [id(p) for o in made for g in o.param_groups for p in g["params"]]
+        assert sorted(taken) == sorted(id(p) for p in model.parameters())
+
+
+@given(steps=st.integers(2, 2000), warmup=st.floats(0, 0.5), final=st.floats(0, 1))
+def test_the_rate_climbs_then_falls(steps: int, warmup: float, final: float) -> None:
+    rates = [rate(s, steps, OptimizerSettings(warmup=warmup, final=final)) for s in range(steps)]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(rates) == pytest.approx(1) and min(rates[top:]) >= final - 1e-9
+
+
+def test_rates_are_shares_of_each_groups_peak(model: Any) -> None:
+    made = make_optimizers(model, OptimizerSettings(name="muon", learning_rate=0.1, muon_learning_rate=0.2))
+    set_rates(made, 0.5)
+    assert [g["lr"] for o in made for g in o.param_groups] == [0.05, 0.05, 0.1]
