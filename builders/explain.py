@@ -62,7 +62,7 @@ def explain(folder: Path, example_id: str) -> Explained:
     prompt, completion = _render(pack, template.name, [rows.row(name) for name in names], names, seed)
     return Explained(
         example=example, split=split, file=file, chain=chain, group=rows.group(example["group_id"]),
-        exemplars=exemplars, draws=_draws(seed, example, template.shuffle_choices),
+        exemplars=exemplars, draws=_draws(seed, example, pack),
         template=template.model_dump(mode="json", exclude_none=True), pack_version=pack.settings.version,
         same_bytes=(prompt, completion) == (example["prompt"], example["completion"]),
     )
@@ -128,11 +128,12 @@ def _render(
     return BETWEEN_SHOTS.join([*shots, rendered.prompts[-1]]), rendered.completions[-1]
 
 
-def _draws(seed: int, example: Mapping[str, Any], shuffled: bool) -> dict[str, str]:
+def _draws(seed: int, example: Mapping[str, Any], pack: Pack) -> dict[str, str]:
     """What was drawn on the way, as (seed, purpose, key): anyone can draw it again."""
     row, template = example["source_id"], example["template"]
+    shuffled = pack.template(template).shuffle_choices
     found = {
-        "split": example["group_id"], "templates": row, "shots": f"{row} {template}",
+        "split": example["group_id"], "templates": f"{row} NUMBER", "shots": f"{row} {template}",
         **({"exemplar labels": row, "exemplar": f"{row} LABEL", "exemplar order": row} if example["shots"] else {}),
         **({f"choices:{example['pack']}/{template}": row} if shuffled else {}),
         "order": example["id"],

@@ -46,12 +46,13 @@ def run_steps(run: stages.Run) -> Built:
     kept = stages.decontaminate(run, splits)
     pools = stages.pool(run, kept)
     examples = stages.render(run, kept, pools)
-    steps = {"read": read, "split": splits, "kept": kept, "examples": examples}
+    mixed = stages.mix(run, examples)
+    steps = {"read": read, "split": splits, "kept": kept, "examples": examples, "mixed": mixed}
     names = [c.name for c in run.plan.recipe.corpora]
     counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
     rejecting = {name: list(dict.fromkeys(path for t in steps.values() for path in t[name])) for name in names}
     return Built(
-        run.plan, kept, [path for name in names for path in examples[name]], leak, counts, rejecting,
+        run.plan, kept, [path for name in names for path in mixed[name]], leak, counts, rejecting,
         stages.personal_data(run, read), scores, run.work / "review",
     )
 

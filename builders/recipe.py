@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from zhiling.builders.clean import CleanSettings
 from zhiling.builders.decontaminate import DecontaminateSettings
 from zhiling.builders.leak import ReviewSettings
+from zhiling.builders.mixture import MixtureSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
 from zhiling.errors import UserError
@@ -61,6 +62,7 @@ class Recipe(Settings):
     render: RenderSettings = RenderSettings()
     engine: Literal["local", "ray"] = Field("local", description="where the work is done; the bytes are the same")
     ray_address: str | None = Field(None, description="the Ray cluster; without it RAY_ADDRESS, or one started here")
+    mixture: MixtureSettings | None = None
     publish: PublishSettings | None = None
     train: dict[str, Any] | None = None
     eval: dict[str, Any] | None = None

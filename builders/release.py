@@ -185,6 +185,7 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
         "rows_kept": counts["kept"],
         "renderings_wanted": counts["examples"] + by_step["render"],
         "renderings_made": counts["examples"],
+        "renderings_kept": counts["mixed"],
         "rejects": dict(rejects),
     }
 

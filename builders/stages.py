@@ -18,6 +18,8 @@ from zhiling.builders.engines import Engine, RowGroup, Shard, Work, read_rejects
 from zhiling.builders.examples import RenderJob, make_examples
 from zhiling.builders.exemplars import PoolJob, make_pool
 from zhiling.builders.leak import ReviewJob, find_label_errors, score_splits
+from zhiling.builders.mixture import Mixed, cuts
+from zhiling.builders.mixture import mix as thin
 from zhiling.builders.plan import Plan
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitJob, split_rows
@@ -180,3 +182,12 @@ def render(run: Run, splits: Tables, pools: Mapping[str, Path]) -> Tables:
         return RenderJob(part, pools[corpus.name], pack.folder, pack.digest, templates, recipe.render, recipe.seed)
 
     return run.over_rows("examples", "render", make_examples, splits, job)
+
+
+def mix(run: Run, examples: Tables) -> Tables:
+    """The example rows that the recipe's mixture keeps."""
+    settings, seed = run.plan.recipe.mixture, run.plan.recipe.seed
+    if settings is None:
+        return examples
+    at = cuts(examples, settings, seed)
+    return run.over_rows("mixed", "mix", thin, examples, lambda corpus, part, _: Mixed(part, at[corpus.name], seed))

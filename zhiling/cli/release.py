@@ -142,7 +142,8 @@ def explain(
         return
     example = found.example
     again = "the same bytes" if found.same_bytes else "OTHER BYTES: packs or versions changed"
-    steps = [["copy" if n else "source", f"{link.source} {link.augmentation or ''}"] for n, link in enumerate(found.chain)]
+    links = enumerate(found.chain)
+    steps = [["copy" if n else "source", f"{link.source} {link.augmentation or ''}"] for n, link in links]
     steps += [["row", f"{name}: {value}"] for name, value in found.chain[-1].fields.items()]
     steps += [
         ["corpus", f"{example['corpus']} {example['revision']}, {example['license']}"],

@@ -1,0 +1,78 @@
+"""Caps, temperature, weights and totals give exact counts; which rows stay is a keyed draw."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import RecipeMaker
+from zhiling.builders.mixture import MixtureSettings, quotas
+from zhiling.builders.pipeline import build
+from zhiling.errors import UserError
+from zhiling.store import read_manifest
+
+
+def test_without_settings_all_stay() -> None:
+    assert quotas({"a": 10, "b": 500}, MixtureSettings()) == {"a": 10, "b": 500}
+
+
+def test_a_cap_holds_large_corpora_down() -> None:
+    assert quotas({"a": 10, "b": 500}, MixtureSettings(cap=100)) == {"a": 10, "b": 100}
+
+
+def test_temperature_brings_sizes_closer() -> None:
+    assert quotas({"a": 100, "b": 10_000}, MixtureSettings(temperature=2)) == {"a": 100, "b": 1000}
+
+
+def test_weights_multiply() -> None:
+    assert quotas({"a": 100, "b": 100}, MixtureSettings(weights={"a": 3.0}, total=80)) == {"a": 60, "b": 20}
+
+
+def test_what_one_corpus_lacks_goes_to_the_others() -> None:
+    assert quotas({"a": 10, "b": 500}, MixtureSettings(weights={"a": 100.0}, total=200)) == {"a": 10, "b": 190}
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcde"), st.integers(0, 5000), min_size=1),
+    st.integers(1, 9000), st.floats(1, 5), st.dictionaries(st.sampled_from("abcde"), st.floats(0.1, 10)),
+)
+def test_a_total_is_met_exactly_or_everything_is_taken(
+    sizes: dict[str, int], total: int, temperature: float, weights: dict[str, float]
+) -> None:
+    found = quotas(sizes, MixtureSettings(total=total, temperature=temperature, weights=weights))
+    assert found.keys() == sizes.keys()
+    assert all(0 <= found[name] <= size for name, size in sizes.items())
+    assert sum(found.values()) == min(total, sum(sizes.values()))
+
+
+def train_rows(release: Path) -> list[dict[str, str]]:
+    return [r for f in (release / "data").glob("train-*.parquet") for r in pq.read_table(f).to_pylist()]
+
+
+def test_a_larger_cap_keeps_every_row_of_a_smaller_one(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews[:80] + reviews[-80:])
+    caps = {"0.1.0": {"cap": 40, "per_template": 5}, "0.2.0": {"cap": 60, "per_template": 9}, "0.3.0": None}
+    kept = {
+        version: train_rows(build(make.recipe(version=version, mixture=cap), tmp_path / "out"))
+        for version, cap in caps.items()
+    }
+    ids = {version: {row["id"] for row in rows} for version, rows in kept.items()}
+    assert len(ids["0.1.0"]) == 40
+    assert len(ids["0.2.0"]) == 60
+    assert ids["0.1.0"] < ids["0.3.0"] and ids["0.2.0"] < ids["0.3.0"]
+    templates = [row["template"] for row in kept["0.1.0"]]
+    assert max(map(templates.count, templates)) <= 5
+    about = read_manifest(tmp_path / "out" / "tiny" / "0.1.0", "release")["ledger"]["reviews"]
+    assert about["renderings_made"] - about["renderings_kept"] == len(ids["0.3.0"]) - 40
+
+
+def test_a_weight_for_an_unknown_corpus_is_one_clear_line(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews[:20] + reviews[-20:])
+    with pytest.raises(UserError, match=r"recipe.yaml:\d+: mixture.weights.review: no corpus 'review'; did you mean"):
+        build(make.recipe(mixture={"weights": {"review": 2.0}}), tmp_path / "out")
