@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from zhiling.builders import publish_client
 from zhiling.builders.publish_artifact import VERSION, Artifact, check_card, parse_version
 from zhiling.builders.publish_check import refuse_edits, refuse_obstacles, refuse_version
-from zhiling.builders.publish_client import Hub, NotDoneError, RemoteFile, connection, may_pass, plainly, redact, status
+from zhiling.builders.publish_client import Hub, NotDoneError, RemoteFile, connection, plainly, redact
 from zhiling.builders.publish_plan import Options, differences, make_plan, show
 from zhiling.console import note
 from zhiling.errors import UserError, did_you_mean, one_line
@@ -218,8 +218,9 @@ def _commit(hub: Hub, artifact: Artifact, shelf: Shelf, revision: str) -> str:
             hub.ask("uploading", lambda: hub.api.preupload_lfs_files(**place, **upload), tries=3)
     said = f"manifest.json sha256 {artifact.digest}"
     about: dict[str, Any] = {"commit_message": artifact.title, "commit_description": said}
-    wait = publish_client.PATIENCE.first_wait
-    for attempt in range(publish_client.PATIENCE.retries + 1):
+    patience = publish_client.PATIENCE
+    wait = patience.first_wait
+    for attempt in range(patience.retries + 1):
         try:
             made = hub.api.create_commit(**place, **about, operations=[*adds, *deletes], parent_commit=shelf.head)
             return str(made.oid)
@@ -227,13 +228,14 @@ def _commit(hub: Hub, artifact: Artifact, shelf: Shelf, revision: str) -> str:
             landed = _landed(hub, artifact, revision, shelf.head)
             if landed:
                 return landed
-            last = attempt == publish_client.PATIENCE.retries
-            if last or not (may_pass(error) or status(error) == 412):
+            last = attempt == patience.retries
+            if last or not (publish_client.may_pass(error) or publish_client.status(error) == 412):
                 with _telling("nothing was published"):
                     hub.fail("committing", error)
-            note(f"{hub}: committing: {plainly(error)}; trying again in {wait:g} s")
-        sleep(wait)
-        wait = min(publish_client.PATIENCE.longest_wait, 2 * wait)
+            pause = min(patience.longest_wait, publish_client.retry_after(error) or wait)
+            note(f"{hub}: committing: {plainly(error)}; trying again in {pause:g} s")
+        sleep(pause)
+        wait *= 2
     raise AssertionError("unreachable")
 
 
