@@ -25,12 +25,12 @@ def export(tasks: Sequence[Task], folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def export_shipped(folder: Path) -> list[Path]:
-    """Write every shipped pack's tasks below `folder` and remove what no pack makes any more."""
+def export_shipped(folder: Path, packs: Sequence[str] | None = None) -> list[Path]:
+    """Write every shipped pack's tasks (or those of `packs`) below `folder`; remove what no pack makes any more."""
     from zhiling.eval_tasks.rendered_tasks import DOCUMENTS, shipped_tasks
     from zhiling.templates.pack import pack_names
 
-    tasks = [task for name in pack_names() for task in shipped_tasks(name, folder)]
+    tasks = [task for name in packs or pack_names() for task in shipped_tasks(name, folder)]
     written = export(tasks, folder)
     kept = {*written, *(task.files[0] for task in tasks)}
     for path in [*folder.rglob("*.yaml"), *folder.rglob(DOCUMENTS)]:

@@ -4,12 +4,19 @@ In: `Sample`s. Out: numbers, and scikit-learn's `classification_report`. Classes
 them; a task in which each row has choices of its own (reading comprehension) has no classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from zhiling.eval_tasks.answers import exact, facts_f1, parse, read_json_in, rouge_l, span_f1
 from zhiling.eval_tasks.results import Sample
 
 MOST_CLASSES = 200
+PER_SAMPLE: dict[str, Callable[[str | None, str], float]] = {
+    "f1_span": span_f1, "f1_entity": facts_f1, "f1_triple": facts_f1, "rouge_l": rouge_l,
+    "json_valid": lambda said, wanted: float(read_json_in(said or "") is not None),
+}
 
 
 def classes(samples: Sequence[Sample]) -> list[str] | None:
@@ -23,7 +30,7 @@ def classes(samples: Sequence[Sample]) -> list[str] | None:
 
 
 def classification(samples: Sequence[Sample]) -> dict[str, float]:
-    """Accuracy, macro, micro and weighted F1 and Matthews' correlation; {} where there are no classes."""
+    """Macro, micro and weighted F1, Matthews' correlation and calibration error; {} where there are no classes."""
     from sklearn.metrics import f1_score, matthews_corrcoef
 
     labels = classes(samples)
@@ -34,7 +41,7 @@ def classification(samples: Sequence[Sample]) -> dict[str, float]:
         f"f1_{average}": float(f1_score(gold, said, labels=labels, average=average, zero_division=0.0))
         for average in ("macro", "micro", "weighted")
     }
-    return {**found, "mcc": float(matthews_corrcoef(gold, said))}
+    return {**found, "mcc": float(matthews_corrcoef(gold, said)), "ece": calibration_error(samples)}
 
 
 def classification_report(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -46,4 +53,74 @@ def classification_report(samples: Sequence[Sample]) -> dict[str, Any]:
         return {}
     gold, said = [s.target for s in samples], [s.prediction for s in samples]
     found: dict[str, Any] = report(gold, said, labels=labels, output_dict=True, zero_division=0.0)
+    return found
+
+
+def probabilities(sample: Sample) -> np.ndarray[Any, Any]:
+    """The choices' probabilities, the log-probabilities normalised over the choices."""
+    scores = np.array(sample.logprobs)
+    shares = np.exp(scores - scores.max())
+    return np.asarray(shares / shares.sum())
+
+
+def calibration_error(samples: Sequence[Sample], bins: int = 10) -> float:
+    """Expected calibration error: how far confidence is from accuracy, over `bins` of equal width."""
+    sure = np.array([probabilities(s).max() for s in samples])
+    right = np.array([s.correct for s in samples], dtype=float)
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    gaps = [abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in set(place.tolist())]
+    return float(sum(gaps))
+
+
+def auc(samples: Sequence[Sample], positive: str) -> float:
+    """Area under the ROC curve of one choice's probability; NaN where only one class is there."""
+    from sklearn.metrics import roc_auc_score
+
+    gold = [s.target == positive for s in samples]
+    if len(set(gold)) < 2:
+        return float("nan")
+    scores = [float(probabilities(s)[[c.strip() for c in s.choices].index(positive)]) for s in samples]
+    return float(roc_auc_score(gold, scores))
+
+
+def ndcg(samples: Sequence[Sample], k: int = 10) -> float:
+    """NDCG@k where each row ranks its choices by log-probability and one of them is right."""
+    gains = []
+    for s in samples:
+        rank = sum(score > s.logprobs[s.choices.index(_own(s))] for score in s.logprobs)
+        gains.append(1 / np.log2(rank + 2) if rank < k else 0.0)
+    return float(np.mean(gains))
+
+
+def _own(sample: Sample) -> str:
+    return next(c for c in sample.choices if c.strip() == sample.target)
+
+
+def said_well(
+    text: str, wanted: str, wanted_metrics: Sequence[str], parser: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """How right one free text is: `match` of the parsed answers, and the pack's own metrics of single texts."""
+    right = parse(wanted, parser) or wanted
+    said = parse(text, parser)
+    found = {"match": exact(said, right)}
+    return found | {name: PER_SAMPLE[name](text, wanted) for name in wanted_metrics if name in PER_SAMPLE}
+
+
+def corpus_metrics(samples: Sequence[Sample], wanted_metrics: Sequence[str], language: str) -> dict[str, float]:
+    """Metrics of all texts together: BLEU and chrF by sacrebleu; AUC and NDCG of choices."""
+    found: dict[str, float] = {}
+    said, wanted = [s.prediction for s in samples], [s.target for s in samples]
+    if "bleu" in wanted_metrics and not samples[0].choices:
+        from sacrebleu import corpus_bleu
+
+        found["bleu"] = float(corpus_bleu(said, [wanted], tokenize="zh" if language == "zh" else "13a").score)
+    if "chrf" in wanted_metrics and not samples[0].choices:
+        from sacrebleu import corpus_chrf
+
+        found["chrf"] = float(corpus_chrf(said, [wanted]).score)
+    names = classes(samples)
+    if "auc" in wanted_metrics and names and len(names) == 2:
+        found["auc"] = auc(samples, names[1])
+    if "ndcg" in wanted_metrics and samples[0].choices:
+        found["ndcg"] = ndcg(samples)
     return found

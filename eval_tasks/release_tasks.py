@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from zhiling.errors import UserError
-from zhiling.eval_tasks.task import Task, task_name
+from zhiling.eval_tasks.task import Task, said_by_pack, task_name
 from zhiling.store import MANIFEST, file_digest, read_manifest
+from zhiling.templates.pack import read_pack
 
 
 def release_tasks(release: Path) -> list[Task]:
@@ -23,12 +24,14 @@ def release_tasks(release: Path) -> list[Task]:
     found = pq.read_table(list(files), columns=[*keys, "answer"]).group_by(keys).aggregate([("answer", "count")])
     seen = _trained_templates(release)
     identity = {"name": about["name"], "version": about["version"], "sha256": file_digest(release / MANIFEST)}
+    packs = {name: read_pack(release / "packs" / name) for name in about["packs"]}
     tasks = []
     for row in found.to_pylist():
         pack, template, shots = row["pack"], row["template"], row["shots"]
         made_from = {
             "pack_version": about["packs"][pack]["version"], "pack_digest": about["packs"][pack]["digest"],
             "release": identity, "held_out_template": (pack, template) not in seen,
+            **said_by_pack(packs[pack], template),
         }
         tasks.append(Task(
             name=task_name(pack, template, shots), pack=pack, template=template, shots=shots, kind=row["task"],

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhiling.eval_tasks.documents import SCHEMA, Asked, render
-from zhiling.eval_tasks.task import Filter, Task, task_name
+from zhiling.eval_tasks.task import Filter, Task, said_by_pack, task_name
 from zhiling.store import PARQUET, atomic
 
 DOCUMENTS = "documents.parquet"
@@ -50,7 +50,7 @@ def _task(
     filters: list[Filter] = [("template", "==", template), ("shots", "==", shots), ("seed", "==", seed)]
     made_from = {
         "pack_version": pack.settings.version, "pack_digest": pack.digest, "rendered_with": pack.name, "seed": seed,
-        "held_out_template": False, **about,
+        "held_out_template": False, **said_by_pack(pack, template), **about,
     }
     return Task(
         name=name, pack=asked.name, template=template, shots=shots, kind=pack.settings.task,

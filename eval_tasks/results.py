@@ -16,7 +16,7 @@ from zhiling.errors import UserError, one_line
 from zhiling.store import MANIFEST, read_json, read_manifest
 
 KIND = "results"
-NO_SCORE = ("acc", "exact_match", "f1_span", "f1_entity", "chrf", "bleu")  # which metric is the score, best first
+SCORES = ("acc", "match", "exact_match")  # which metric is the score, best first
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
     """A sample as lm-eval writes it for one of our tasks. Raises KeyError or ValueError where it is none."""
     doc = row["doc"]
     metrics = {name: float(row[name]) for name in row["metrics"] if isinstance(row[name], int | float)}
-    score = next((metrics[name] for name in NO_SCORE if name in metrics), next(iter(metrics.values()), 0.0))
+    score = next((metrics[name] for name in SCORES if name in metrics), next(iter(metrics.values()), 0.0))
     choices = tuple(str(c) for c in doc.get("choices") or ())
     logprobs: tuple[float, ...] = ()
     if choices:

@@ -8,7 +8,7 @@ of everything that they hang on, so a part of another model, pack, document, set
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -23,7 +23,7 @@ from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject, find_subject
 from zhiling.eval_tasks.release_tasks import release_tasks
-from zhiling.eval_tasks.results import KIND, read_sample
+from zhiling.eval_tasks.results import KIND, Sample, read_sample
 from zhiling.eval_tasks.task import Task, choose, documents_digest, task_digest
 from zhiling.store import MANIFEST, atomic_folder, digest, read_json, write_json, write_jsonl, write_manifest
 
@@ -170,7 +170,7 @@ def _run(subject: Subject, parts: list[Part], settings: EvalSettings, out: Path,
         for part in parts:
             path = home / PARTS / f"{part.digest[:32]}.json"
             if not path.is_file():
-                write_json(path, _plain(ask(part)))
+                write_json(path, _plain(ask(part), part.task))
             found.append(read_json(path))
             bar(len(part.documents), part.task.name)
     about = _about(subject, parts, settings)
@@ -192,11 +192,19 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _plain(results: Results) -> Results:
-    """lm-eval's results as JSON holds them, samples without the prompt repeated for every choice."""
-    for samples in results["samples"].values():
-        for sample in samples:
-            del sample["arguments"], sample["resps"]
+def _plain(results: Results, task: Task) -> Results:
+    """lm-eval's results as JSON holds them, samples without the prompt repeated for every choice.
+
+    Free texts get our metrics beside lm-eval's.
+    """
+    from zhiling.eval_tasks.metrics import said_well
+
+    wanted, parser = task.made_from.get("metrics", []), task.made_from.get("parser")
+    for sample in results["samples"][task.name]:
+        del sample["arguments"], sample["resps"]
+        if task.free:
+            found = said_well(sample["filtered_resps"][0], sample["target"], wanted, parser)
+            sample |= {**found, "metrics": [*sample["metrics"], *found]}
     plain: Results = json.loads(json.dumps(results, default=_jsonable, ensure_ascii=False))
     return plain
 
@@ -207,7 +215,7 @@ def _jsonable(value: Any) -> Any:
 
 def _merged(subject: Subject, parts: list[Part], found: list[Results], settings: EvalSettings) -> Results:
     """One results JSON in lm-eval's form, with our metrics beside its own and the groups' means."""
-    from zhiling.eval_tasks.metrics import classification
+    from zhiling.eval_tasks.metrics import PER_SAMPLE, classification, corpus_metrics
 
     merged: Results = {}
     for key in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
@@ -215,7 +223,9 @@ def _merged(subject: Subject, parts: list[Part], found: list[Results], settings:
     for part, results in zip(parts, found, strict=True):
         name = part.task.name
         samples = [read_sample(name, row) for row in results["samples"][name]]
-        merged["results"][name] |= {f"{m},none": value for m, value in classification(samples).items()}
+        ours = classification(samples) | _mean_metrics(samples, ("match", *PER_SAMPLE))
+        ours |= corpus_metrics(samples, part.task.made_from.get("metrics", []), part.task.language)
+        merged["results"][name] |= {f"{m},none": value for m, value in ours.items()}
     merged["group_subtasks"] = _groups([part.task for part in parts])
     merged["groups"] = {
         group: _mean([merged["results"][name] for name in members]) | {"alias": group}
@@ -236,6 +246,11 @@ def _groups(tasks: list[Task]) -> dict[str, list[str]]:
     for task in tasks:
         groups.setdefault(f"{task.pack.replace('/', '_')}_{task.shots}shot", []).append(task.name)
     return groups
+
+
+def _mean_metrics(samples: list[Sample], names: Iterable[str]) -> dict[str, float]:
+    """Means over samples of those of the metrics that they have."""
+    return {m: sum(s.metrics[m] for s in samples) / len(samples) for m in names if m in samples[0].metrics}
 
 
 def _mean(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.store import digest
+from zhiling.templates.pack import Pack
 
 COLUMNS = (
     "id", "prompt", "completion", "choices", "answer", "task", "language", "pack", "template", "source_id",
@@ -77,6 +78,25 @@ class Task:
 def task_name(pack: str, template: str, shots: int) -> str:
     """lm-eval's name of a task: `zh_sentiment_cloze_3shot`."""
     return f"{pack.replace('/', '_')}_{template}_{shots}shot"
+
+
+def said_by_pack(pack: Pack, template: str) -> dict[str, Any]:
+    """What a pack says of how a template's answers are read and measured."""
+    found = next((t for t in pack.settings.templates if t.name == template), None)
+    if found is None:
+        return {}
+    parser = found.parser.model_dump(exclude_none=True) if found.parser else {}
+    if parser.get("kind") == "first_choice":
+        own = found.choices if isinstance(found.choices, dict | list) else _words(pack)
+        parser["choices"] = list(own.values()) if isinstance(own, dict) else own
+    if parser and found.rationale is not None:
+        parser["line"] = "last"
+    metrics = found.metrics if found.metrics is not None else pack.settings.metrics
+    return {"metrics": list(metrics)} | ({"parser": parser} if parser else {})
+
+
+def _words(pack: Pack) -> list[str]:
+    return [word for column in pack.label_columns for word in pack.labels_of(column).values()]
 
 
 def task_digest(task: Task) -> str:

@@ -1,0 +1,58 @@
+"""What a free text answers, and how right it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zhiling.eval_tasks.answers import constraints_met, exact, facts_f1, parse, rouge_l, span_f1
+
+TEXT = st.text(st.sampled_from("北京大学 ab，。1"), max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "parser", "answer"),
+    [
+        ("我觉得是负面，不是正面", {"kind": "first_choice", "choices": ["正面", "负面"]}, "负面"),
+        ("看起来正面，其实\n结论：负面", {"kind": "first_choice", "choices": ["正面", "负面"], "line": "last"}, "负面"),
+        ("都不是", {"kind": "first_choice", "choices": ["正面"]}, None),
+        ("先得 12，再得１，２００.50 元。", {"kind": "last_number"}, "1200.5"),
+        ("没有数", {"kind": "last_number"}, None),
+        ('好的：{"answer": "北京", "b": 1}。', {"kind": "json_field", "field": "answer"}, "北京"),
+        ("[1, 2]", {"kind": "json_field", "field": "answer"}, None),
+        ("{坏了}", {"kind": "json"}, None),
+        (" 北京 ", None, "北京"),
+    ],
+)
+def test_answers_are_read_out_of_texts(text: str, parser: dict[str, str] | None, answer: str | None) -> None:
+    assert parse(text, parser) == answer
+
+
+def test_width_case_punctuation_and_spaces_make_no_difference() -> None:
+    assert exact("《Ｂｅｉｊｉｎｇ》。", "beijing") == 1.0
+    assert exact("", "。") == 0.0
+    assert exact(None, "北京") == 0.0
+
+
+def test_span_f1_is_cmrcs() -> None:
+    assert span_f1("1546年", "在1546年") == pytest.approx(2 * 2 / (2 + 3))
+    assert span_f1("北京大学", "北大") == pytest.approx(2 * 1 / 6)  # one run, as published, not a subsequence
+    assert rouge_l("北京大学", "北大") == pytest.approx(2 * 2 / 6)
+
+
+@given(TEXT, TEXT)
+def test_scores_lie_between_0_and_1_and_a_text_is_itself(a: str, b: str) -> None:
+    for metric in (span_f1, rouge_l, facts_f1):
+        assert 0.0 <= metric(a, b) <= 1.0
+        assert metric(a, a) == 1.0
+
+
+def test_facts_are_the_items_of_json_or_lines() -> None:
+    wanted = '[{"text": "桑吉", "type": "人"}, {"text": "成都", "type": "地"}]'
+    assert facts_f1('[{"type": "人", "text": "桑吉"}]', wanted) == pytest.approx(2 / 3)
+    assert facts_f1("成都：地\n桑吉：人", "桑吉：人\n成都：地") == 1.0
+
+
+def test_constraints() -> None:
+    text = "豆浆我替你喝了，原谅你。"
+    assert constraints_met(text, include=["豆浆", "地铁"], exclude=["迟到"], most=40) == 0.75
+    assert constraints_met(text, starts="豆浆", ends="。", least=100) == pytest.approx(2 / 3)
