@@ -19,6 +19,8 @@ STEPS = 500_000       # for one row
 PER_ITEM = 4          # steps for an item of a list
 SAID_BY_ANY = 20_000  # characters that any row may say
 SAID_PER_OWN = 20     # and for each of its own so many more, up to MAX_CHARACTERS
+_NUMBERS = frozenset({int, bool, float, type(None)})
+_LISTS = frozenset({list, dict, tuple})
 MOST_PUT_OFF = 40     # calls for one row; with more it is better rendered on its own
 
 
@@ -106,9 +108,9 @@ def paid(value: Any) -> Any:
     kind = type(value)
     if kind is str:
         found = len(value)
-    elif kind is bool or value is None:
-        return value
-    elif hasattr(kind, "__next__") and kind is not LoopContext:
+    elif kind in _NUMBERS:
+        return value  # even the longest takes no time
+    elif kind not in _LISTS and hasattr(kind, "__next__") and kind is not LoopContext:
         return walked(value, PER_ITEM)
     else:
         found = size(value)

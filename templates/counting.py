@@ -29,7 +29,7 @@ def _counted(node: nodes.Node) -> nodes.Node:
     match node:
         case nodes.For():
             node.iter = _call("each!", node.iter, nodes.Const(weight))
-        case nodes.Compare() | nodes.Operand():
+        case nodes.Compare() | nodes.Operand() if not isinstance(node.expr, nodes.Const):
             node.expr = _call("paid!", node.expr)
         case nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
             return _call("paid!", node)

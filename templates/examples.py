@@ -14,7 +14,7 @@ from zhiling.rows import ColumnType
 from zhiling.settings import MAX_BYTES
 
 Labels = Mapping[str, Collection[str]]  # label column -> its labels
-SPAN = {"start": int, "text": str, "label": str}
+_SPAN = (("start", int), ("text", str), ("label", str))
 SHAPES = {
     "string": "a text", "label": "a label", "strings": "a list of texts",
     "spans": "a list of {start: number, text: text, label: text}", "json": "a JSON value other than a text",
@@ -72,7 +72,7 @@ def fits(value: Any, kind: ColumnType) -> bool:
         return False
     if kind == "strings":
         return all(isinstance(v, str) for v in value)
-    return all(isinstance(v, dict) and {k: type(x) for k, x in v.items()} == SPAN for v in value)
+    return all(isinstance(v, dict) and len(v) == 3 and all(type(v.get(k)) is t for k, t in _SPAN) for v in value)
 
 
 def _declared(columns: Mapping[str, ColumnType]) -> str:

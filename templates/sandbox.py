@@ -107,10 +107,10 @@ class Environment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An item of a mapping, or one of the methods that templates may use."""
         kind = type(obj)
-        if kind is dict and attribute not in _DICT:
-            return obj[attribute] if attribute in obj else get_item(obj, attribute)
         if kind is LoopContext and attribute in LOOP_NAMES:
             return getattr(obj, attribute)
+        if kind is dict and attribute not in _DICT:
+            return obj[attribute] if attribute in obj else get_item(obj, attribute)
         if attribute in METHODS.get(kind, ()) or (attribute in _METHODS and isinstance(obj, Unread)):
             return _Method(obj, attribute)
         if isinstance(obj, Unread):
