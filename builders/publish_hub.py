@@ -230,7 +230,7 @@ def _commit(hub: Hub, artifact: Artifact, shelf: Shelf, revision: str) -> str:
                 return landed
             last = attempt == patience.retries
             if last or not (publish_client.may_pass(error) or publish_client.status(error) == 412):
-                with _telling("nothing was published"):
+                with _telling("nothing is published so far"):
                     hub.fail("committing", error)
             pause = min(patience.longest_wait, publish_client.retry_after(error) or wait)
             note(f"{hub}: committing: {plainly(error)}; trying again in {pause:g} s")
