@@ -102,7 +102,7 @@ class Environment(ImmutableSandboxedEnvironment):
         self.filters = {name: _filter(self, name, function) for name, function in FILTERS.items()}
         self.filters |= {"each!": _looped, "paid!": paid}
         self.filters |= {"glue!": _filter(self, "", glue), "cut!": _filter(self, "", cut)}
-        self.concat = _concatenated
+        self.concat = cast(Any, _concatenated)  # type: ignore[method-assign]
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An item of a mapping, or one of the methods that templates may use."""

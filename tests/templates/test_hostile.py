@@ -66,6 +66,8 @@ SEEN_BEFORE = [  # (source, what is said of it)
     ("{{ 'x' | indent(999999999) }}", "uses the filter 'indent', which packs do not have"),
     ("{{ text | urlize }}", "uses the filter 'urlize', which packs do not have"),
     ("{{ text | random }}", "uses the filter 'random', which packs do not have"),
+    ("{{ text | regex_replace('(a+)+$', '') }}", "uses the filter 'regex_replace', which packs do not have"),
+    ("{{ text is match('(a+)+$') }}", "uses the test 'match', which packs do not have"),
     ("{{ text is callable }}", "uses the test 'callable', which packs do not have"),
     ("{{ " + "(" * 3000, "does not parse (nested too deep); simplify it"),
     ("{{ 1" + "+1" * 3000 + " }}", "is nested too deep; simplify it"),
@@ -182,6 +184,7 @@ ON_LONG_ROWS = [
     "{{ text | json | json | json }}",
     "{% for i in range(5000) %}{% set a = text[1:] %}{% endfor %}",
     "{{ text.join(options) }}{{ text.join(options) }}",
+    "{{ ('%' ~ text) | format }}", "{{ (text | replace('字', '% 1')) | format }}",  # what looks for widths is a regex
 ]
 
 
