@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import UserError, one_line
-from zhiling.eval_tasks.metrics import classification
+from zhiling.eval_tasks.metrics import classification, corpus_metrics, said_well
 from zhiling.eval_tasks.results import KIND, Run, prompt_digest, read_run, read_sample
 from zhiling.eval_tasks.task import ENDS, Task
 from zhiling.store import MANIFEST, differences, digest
@@ -70,11 +70,11 @@ def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterato
     if digest([row["doc"] for row in rows]) != listed.get("documents_digest"):
         yield f"{name}: its documents are not the ones that the documents digest was made of"
     for row in rows:
-        wrong = _row(row)
+        wrong = _row(row, config.get("metadata", {}))
         if wrong:
             yield f"{name}, document {row['doc_id']}: {wrong}"
             break
-    yield from _scores(name, rows, run.results["results"][name])
+    yield from _scores(name, rows, run.results["results"][name], config.get("metadata", {}))
 
 
 @cache
@@ -84,7 +84,7 @@ def _asked() -> frozenset[str]:
     return frozenset(key for config in made for key in config)
 
 
-def _row(row: Mapping[str, Any]) -> str | None:
+def _row(row: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
     """The first thing that is wrong with a sample."""
     doc = row["doc"]
     if prompt_digest(doc["prompt"]) != row["prompt_hash"]:
@@ -93,11 +93,20 @@ def _row(row: Mapping[str, Any]) -> str | None:
         return "its target is not its document's answer"
     if not doc.get("choices") and str(row["target"]) != doc["completion"]:
         return "its target is not its document's completion"
+    again = {metric: AGAIN[metric](row) for metric in row["metrics"] if metric in AGAIN}
+    if not doc.get("choices"):
+        again |= said_well(_said(row), str(row["target"]), told.get("metrics", []), told.get("parser"))
     for metric in row["metrics"]:
-        again = AGAIN.get(metric)
-        if again and abs(again(row) - float(row[metric])) > CLOSE:
-            return f"{metric} is {row[metric]}, from what the model said it is {again(row)}"
+        if metric not in again:
+            return f"{metric} is a metric that is not known here"
+        if abs(again[metric] - float(row[metric])) > CLOSE:
+            return f"{metric} is {row[metric]}, from what the model said it is {again[metric]}"
     return None
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    said = row["filtered_resps"][0]
+    return str(said[0] if isinstance(said, list) else said)
 
 
 def _best(values: Sequence[float]) -> int:
@@ -115,9 +124,7 @@ def _acc_norm(row: Mapping[str, Any]) -> float:
 
 
 def _exact_match(row: Mapping[str, Any]) -> float:
-    said = row["filtered_resps"][0]
-    text = str(said[0] if isinstance(said, list) else said)
-    return float(re.sub(ENDS, "", text) == re.sub(ENDS, "", str(row["target"])))
+    return float(re.sub(ENDS, "", _said(row)) == re.sub(ENDS, "", str(row["target"])))
 
 
 AGAIN: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -125,7 +132,7 @@ AGAIN: dict[str, Callable[[Mapping[str, Any]], float]] = {
 }
 
 
-def _scores(name: str, rows: Rows, told: Mapping[str, Any]) -> Iterator[str]:
+def _scores(name: str, rows: Rows, told: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[str]:
     """Every mean and its error in the results, against the samples."""
     for metric in rows[0]["metrics"]:
         values = [float(row[metric]) for row in rows]
@@ -135,7 +142,9 @@ def _scores(name: str, rows: Rows, told: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(stderr, int | float) and len(values) > 1:
             variance = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
             yield from _differs(f"{name}: {metric}_stderr", stderr, (variance / len(values)) ** 0.5)
-    for metric, value in classification([read_sample(name, row) for row in rows]).items():
+    samples = [read_sample(name, row) for row in rows]
+    whole = corpus_metrics(samples, metadata.get("metrics", []), str(rows[0]["doc"].get("language", "")))
+    for metric, value in (classification(samples) | whole).items():
         if f"{metric},none" in told:
             yield from _differs(f"{name}: {metric}", told[f"{metric},none"], value)
 
