@@ -107,8 +107,10 @@ def evaluate_tasks(subject: Subject, tasks: Sequence[Task], settings: EvalSettin
 
     def ask_model(part: Part) -> Results:
         from zhiling.eval_tasks.engine import ask
+        from zhiling.eval_tasks.fitting import fit
 
-        return ask(model(), part.task, part.documents)
+        documents, too_long = fit(model(), part.task, part.documents, settings.too_long)
+        return ask(model(), part.task, documents) | {"too_long": too_long}
 
     return _run(subject, parts, settings, out, ask_model)
 
@@ -225,6 +227,8 @@ def _merged(subject: Subject, parts: list[Part], found: list[Results], settings:
         samples = [read_sample(name, row) for row in results["samples"][name]]
         ours = classification(samples) | _mean_metrics(samples, ("match", *PER_SAMPLE))
         ours |= corpus_metrics(samples, part.task.made_from.get("metrics", []), part.task.language)
+        if results.get("too_long"):
+            merged["results"][name]["too_long"] = results["too_long"]
         merged["results"][name] |= {f"{m},none": value for m, value in ours.items()}
     merged["group_subtasks"] = _groups([part.task for part in parts])
     merged["groups"] = {

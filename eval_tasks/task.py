@@ -22,7 +22,7 @@ COLUMNS = (
     "group_id", "shots",
 )
 Filter = tuple[str, str, Any]
-GENERATION = {"until": ["\n\n"], "max_gen_toks": 128, "do_sample": False}
+GENERATION: dict[str, Any] = {"until": ["\n\n"], "max_gen_toks": 128, "do_sample": False}
 ENDS = r"^\s+|\s+$"  # white space around an answer says nothing
 
 
@@ -54,10 +54,17 @@ class Task:
 
     def documents(self, limit: int | None = None) -> pa.Table:
         """Its documents, the first `limit` of them."""
+        found = self._read(self.filters)
+        return found if limit is None else found.slice(0, limit)
+
+    def with_fewer_shots(self) -> pa.Table:
+        """The documents of the same rows and template with fewer shots, as far as the files hold them."""
+        return self._read(tuple(("shots", "<", f[2]) if f[0] == "shots" else f for f in self.filters))
+
+    def _read(self, filters: tuple[Filter, ...]) -> pa.Table:
         known = pq.read_schema(self.files[0]).names
         columns = [name for name in (*COLUMNS, "seed") if name in known]  # a release has one draw of exemplars
-        found = pq.read_table(list(self.files), columns=columns, filters=list(self.filters) or None)
-        return found if limit is None else found.slice(0, limit)
+        return pq.read_table(list(self.files), columns=columns, filters=list(filters) or None)
 
     def config(self) -> dict[str, Any]:
         """How lm-eval asks it, but for where the documents are."""
