@@ -199,9 +199,14 @@ def _publish(hub: Hub, artifact: Artifact, shelf: Shelf, options: Options) -> st
 
 def _branch(hub: Hub, name: str, commit: str) -> None:
     """Make a branch that starts at a commit."""
+    def is_there() -> bool:
+        return name in {b.name for b in hub.api.list_repo_refs(**hub.place).branches}
+
     def make() -> None:
+        if is_there():
+            return
         hub.api.create_branch(**hub.place, branch=name, revision=commit, exist_ok=True)
-        if name not in {b.name for b in hub.api.list_repo_refs(**hub.place).branches}:
+        if not is_there():
             raise NotDoneError("the branch is not there, though the answer said so")
 
     hub.ask("making the branch", make)
@@ -277,9 +282,14 @@ def _landed(hub: Hub, artifact: Artifact, revision: str, parent: str) -> str:
 
 def _tag(hub: Hub, artifact: Artifact, commit: str) -> None:
     """Set the version's tag, once and for ever."""
+    def is_there() -> bool:
+        return artifact.tag in {t.name for t in hub.api.list_repo_refs(**hub.place).tags}
+
     def put() -> None:
+        if is_there():  # whose it is, is read back later
+            return
         hub.api.create_tag(**hub.place, tag=artifact.tag, revision=commit, exist_ok=True)
-        if artifact.tag not in {t.name for t in hub.api.list_repo_refs(**hub.place).tags}:
+        if not is_there():
             raise NotDoneError("the tag is not there, though the answer said so")
 
     hub.ask(f"setting the tag {artifact.tag}", put)
