@@ -115,11 +115,12 @@ class Packed:
         start, stop = block * self.context, min((block + 1) * self.context, int(places[-1]))
         first = int(np.searchsorted(places, start, "right")) - 1
         last = int(np.searchsorted(places, stop, "left"))
-        pieces = [self.rows.row(int(d))[0] for d in documents[first:last]]
-        stream = np.concatenate(pieces)[start - places[first] : stop - places[first]]
-        before = self.end if start == places[first] else int(pieces[0][start - places[first] - 1])
-        tokens = np.concatenate([[before], stream])
-        return Row(tokens, np.ones(len(tokens), bool), tuple(self.rows.ids[int(d)] for d in documents[first:last]))
+        pieces = [self.rows.row(int(d)) for d in documents[first:last]]
+        inside = slice(start - places[first], stop - places[first])
+        tokens, learned = (np.concatenate(parts)[inside] for parts in zip(*pieces, strict=True))
+        before = self.end if start == places[first] else int(pieces[0][0][start - places[first] - 1])
+        names = tuple(self.rows.ids[int(d)] for d in documents[first:last])
+        return Row(np.concatenate([[before], tokens]), np.concatenate([[False], learned]), names)
 
 
 class Drawn:

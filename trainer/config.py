@@ -58,10 +58,19 @@ class StageSettings(Settings):
     checkpoint_seconds: float = Field(60.0, ge=0, description="time between checkpoints to resume from")
 
 
+class MaskSettings(Settings):
+    """What a masked model has to guess."""
+
+    share: float = Field(0.3, gt=0, lt=1, description="of the tokens")
+    whole_words: bool = Field(True, description="words are masked whole; Chinese ones as jieba segments them")
+    span: float = Field(1.0, ge=1, le=10, description="words that are masked together, on average")
+
+
 class PretrainSettings(StageSettings):
     """Self-supervised training on the corpora's train texts."""
 
     objective: Literal["causal", "masked"] = "causal"
+    mask: MaskSettings = MaskSettings()
     batch_tokens: int = Field(8192, ge=16, description="tokens of a global batch")
 
 

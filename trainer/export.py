@@ -17,7 +17,7 @@ from zhiling.store import (
     write_manifest,
     write_text,
 )
-from zhiling.trainer.model import count_parameters, quiet
+from zhiling.trainer.model import ENCODERS, count_parameters, quiet
 
 if TYPE_CHECKING:
     from zhiling.trainer.loop import Outcome
@@ -51,9 +51,10 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
         "settings": stage.settings,
         "made_with": {name: version(name) for name in ("zhiling", "torch", "transformers", "tokenizers")},
     }
-    model.generation_config = GenerationConfig(
-        max_new_tokens=64, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
+    if model.can_generate():
+        model.generation_config = GenerationConfig(
+            max_new_tokens=64, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
     quiet()
     with atomic_folder(stage.folder) as part:
         model.cpu().eval().save_pretrained(part)
@@ -61,7 +62,8 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
         if (stage.work / "metrics.jsonl").is_file():
             shutil.copy(stage.work / "metrics.jsonl", part / "metrics.jsonl")
             write_bytes(part / "curves.png", curves(stage.work / "metrics.jsonl"))
-        write_text(part / "README.md", render_card("model.md.j2", {"about": about}))
+        masked = model.config.model_type in ENCODERS
+        write_text(part / "README.md", render_card("model.md.j2", {"about": about, "masked": masked}))
         write_manifest(part, "model", about)
 
 

@@ -43,7 +43,12 @@ def _padded(base: Any, ids: Tensor, starts: list[int], lengths: list[int]) -> Te
     place = torch.cat([torch.arange(n) + i * width for i, n in enumerate(lengths)]).to(ids.device)
     ids_BT = ids.new_zeros(len(lengths) * width)
     ids_BT[place] = ids[: starts[-1]]
-    hidden_BTD = base(input_ids=ids_BT.view(-1, width), use_cache=False).last_hidden_state
+    more: dict[str, Any] = {"use_cache": False}
+    if base.config.model_type != "llama":  # what sees both sides must not see the padding
+        real = torch.zeros_like(ids_BT)
+        real[place] = 1
+        more = {"attention_mask": real.view(-1, width)}
+    hidden_BTD = base(input_ids=ids_BT.view(-1, width), **more).last_hidden_state
     return F.pad(hidden_BTD.flatten(0, 1).index_select(0, place), (0, 0, 0, len(ids) - starts[-1]))
 
 

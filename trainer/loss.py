@@ -47,6 +47,8 @@ def on_device(micro: Micro, device: Any) -> OnDevice:
 def token_loss(model: Any, micro: OnDevice) -> Tensor:
     """Cross-entropy of the supervised tokens, causal or masked: the micro-batch says where and what."""
     hidden_MD = hidden_states(model, micro.ids, micro.starts).index_select(0, micro.at)
+    if hasattr(model, "head"):  # an encoder's layer between the blocks and the words
+        hidden_MD = model.head(hidden_MD)
     return weighted_cross_entropy(hidden_MD, model.get_output_embeddings().weight, micro.targets, micro.weights)
 
 

@@ -1,4 +1,4 @@
-"""Compact models as `transformers` configs: a Llama-like decoder in five sizes.
+"""Compact models as `transformers` configs: a Llama-like decoder and a ModernBERT-like encoder in five sizes.
 
 In: sizes and a tokenizer. Out: a freshly initialised model, the same weights for the same seed, or one read
 from a folder. Refuses pickled weights and code from the folder.
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import UserError
+from zhiling.store import read_json
 from zhiling.trainer.config import ModelSettings
 
+ENCODERS = {"modernbert", "bert", "roberta", "electra", "deberta-v2", "ernie"}
 HEAD = 64  # width of an attention head
 # hidden, layers, feed-forward width. About 2, 5, 25, 124 and 350 million parameters
 SIZES: dict[str, tuple[int, int, int]] = {
@@ -36,6 +38,8 @@ def new_model(settings: ModelSettings, tokenizer: Any, seed: int) -> Any:
 
     hidden, layers, inner = sizes(settings)
     heads = max(1, hidden // HEAD)
+    if settings.family == "encoder":
+        return _new_encoder(settings, tokenizer, seed, heads)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=settings.context,
@@ -47,12 +51,31 @@ def new_model(settings: ModelSettings, tokenizer: Any, seed: int) -> Any:
         return LlamaForCausalLM(config)
 
 
+def _new_encoder(settings: ModelSettings, tokenizer: Any, seed: int, heads: int) -> Any:
+    """A ModernBERT of these sizes; its gated feed-forward layers are as wide as the decoder's."""
+    import torch
+    from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+    hidden, layers, inner = sizes(settings)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config = ModernBertConfig(
+        vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+        num_attention_heads=heads, max_position_embeddings=settings.context, decoder_bias=False,
+        bos_token_id=end, cls_token_id=end, eos_token_id=end, sep_token_id=end, pad_token_id=pad,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ModernBertForMaskedLM(config)
+
+
 def load_model(folder: Path) -> Any:
-    """The causal model of a folder, in fp32. Raises UserError where there are no safetensors weights."""
+    """The causal model of a folder, in fp32. Raises UserError where it is none, or not of safetensors."""
     import torch
     from transformers import AutoModelForCausalLM
 
     require_safetensors(folder)
+    if read_json(folder / "config.json").get("model_type") in ENCODERS:
+        raise UserError(str(folder), "an encoder, which does not continue a text", "give a decoder")
     quiet()
     return AutoModelForCausalLM.from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32

@@ -105,6 +105,7 @@ def _make(stage: Stage, run: Callable[[Stage], None]) -> Path:
 def _pretrain(stage: Stage, settings: TrainSettings) -> None:
     from zhiling.trainer.batches import Packed
     from zhiling.trainer.data import encode_texts, read_texts, write_rows
+    from zhiling.trainer.masked import Masked, encode_words
     from zhiling.trainer.model import new_model
     from zhiling.trainer.tokenizer import load_tokenizer, train_tokenizer
 
@@ -117,13 +118,21 @@ def _pretrain(stage: Stage, settings: TrainSettings) -> None:
     tokenizer = load_tokenizer(home)
     own = settings.pretrain
     held_out = list(read_texts(stage.release, "validation"))
-    rows = write_rows(stage.work / "train", encode_texts(texts, tokenizer), len(tokenizer))
-    valid = write_rows(stage.work / "validation", encode_texts(held_out, tokenizer), len(tokenizer))
-    context, end = settings.model.context, tokenizer.eos_token_id
-    batches = Packed(rows, context, own.batch_tokens, settings.seed, end)
-    validation = Packed(valid, context, own.validation_rows * context, settings.seed, end).batch(0, own.micro_tokens)
+    masked, context, end = own.objective == "masked", settings.model.context, tokenizer.eos_token_id
+    made = {}
+    for side, found in (("train", texts), ("validation", held_out)):
+        encoded = encode_words(found, tokenizer, own.mask.whole_words) if masked else encode_texts(found, tokenizer)
+        made[side] = write_rows(stage.work / side, encoded, len(tokenizer))
+
+    def blocks(side: str, tokens: int) -> Packed:
+        if masked:
+            return Masked(made[side], context, tokens, settings.seed, end, tokenizer.mask_token_id, own.mask)
+        return Packed(made[side], context, tokens, settings.seed, end)
+
+    batches = blocks("train", own.batch_tokens)
+    validation = blocks("validation", own.validation_rows * context).batch(0, own.micro_tokens)
     model = new_model(settings.model, tokenizer, settings.seed)
-    counts = {"train": rows.counts, "validation": valid.counts}
+    counts = {side: rows.counts for side, rows in made.items()}
     _train(stage, settings, own, model, tokenizer, batches, validation, counts)
 
 
