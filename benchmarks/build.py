@@ -246,7 +246,8 @@ def main() -> None:
         "per_row_large_to_small": per_row[1] / per_row[0],
     }
     print(json.dumps(found, indent=2))
-    about = {"machine": "2 CPU cores", "date": date.today().isoformat(), "command": "python benchmarks/build.py"}
+    command = f"python benchmarks/build.py --rows {options.rows}"
+    about = {"machine": "2 CPU cores", "date": date.today().isoformat(), "command": command}
     write_json(HERE / "results" / "build.json", {**about, **found, "small": small, "large": large})
 
 
