@@ -16,8 +16,8 @@ from typing import Any
 from zhiling.builders.publish import hub_name
 from zhiling.builders.publish_artifact import VERSION, parse_version
 from zhiling.builders.publish_client import Hub, RepoType, connection
-from zhiling.builders.publish_hub import Shelf, look
 from zhiling.builders.publish_plan import KEPT
+from zhiling.builders.publish_shelf import Shelf, look
 from zhiling.console import note, progress
 from zhiling.errors import UserError, one_line
 from zhiling.store import MANIFEST, differences
