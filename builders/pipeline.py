@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zhiling.builders import stages
 from zhiling.builders.duplicates import Leak
@@ -35,6 +36,7 @@ class Built:
     personal: Mapping[str, dict[str, int]]  # by corpus: rows with each kind of personal data, as they stand
     scores: Mapping[str, dict[str, float]]  # by corpus: a linear model's, under a naive split and under this one
     review: Path                            # lists for a person to look at
+    augmentation: Mapping[str, dict[str, Any]]  # by corpus: copies, variety and agreement
 
 
 def run_steps(run: stages.Run) -> Built:
@@ -44,16 +46,17 @@ def run_steps(run: stages.Run) -> Built:
     splits = stages.split(run, read, verdicts)
     scores = stages.review(run, read, splits)
     kept = stages.decontaminate(run, splits)
+    grown, augmentation = stages.augment(run, kept)
     pools = stages.pool(run, kept)
-    examples = stages.render(run, kept, pools)
+    examples = stages.render(run, grown, pools)
     mixed = stages.mix(run, examples)
-    steps = {"read": read, "split": splits, "kept": kept, "examples": examples, "mixed": mixed}
+    steps = {"read": read, "split": splits, "kept": kept, "grown": grown, "examples": examples, "mixed": mixed}
     names = [c.name for c in run.plan.recipe.corpora]
     counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
     rejecting = {name: list(dict.fromkeys(path for t in steps.values() for path in t[name])) for name in names}
     return Built(
-        run.plan, kept, [path for name in names for path in mixed[name]], leak, counts, rejecting,
-        stages.personal_data(run, read), scores, run.work / "review",
+        run.plan, grown, [path for name in names for path in mixed[name]], leak, counts, rejecting,
+        stages.personal_data(run, read), scores, run.work / "review", augmentation,
     )
 
 

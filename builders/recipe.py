@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from zhiling.builders.augment import AugmentSettings
 from zhiling.builders.clean import CleanSettings
 from zhiling.builders.decontaminate import DecontaminateSettings
 from zhiling.builders.leak import ReviewSettings
@@ -58,6 +59,7 @@ class Recipe(Settings):
     clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
     decontaminate: DecontaminateSettings | None = None
+    augment: AugmentSettings | None = None
     review: ReviewSettings = ReviewSettings()
     render: RenderSettings = RenderSettings()
     engine: Literal["local", "ray"] = Field("local", description="where the work is done; the bytes are the same")

@@ -157,6 +157,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
             "scores": dict(built.scores),
         },
         "personal_data": dict(built.personal),
+        "augmentation": dict(built.augmentation),
     }
 
 
@@ -183,6 +184,7 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
         "rows_screened": counts["read"],
         "rows_split": counts["split"],
         "rows_kept": counts["kept"],
+        "rows_with_copies": counts["grown"],
         "renderings_wanted": counts["examples"] + by_step["render"],
         "renderings_made": counts["examples"],
         "renderings_kept": counts["mixed"],

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhiling.builders.augment import AugmentJob, held_out_texts
+from zhiling.builders.augment import augment as say_otherwise
+from zhiling.builders.augment_report import report
 from zhiling.builders.clean import KeyJob, make_keys
 from zhiling.builders.corpus import read_unit
 from zhiling.builders.decontaminate import Checked, Dropped, check, drop, write_index
@@ -25,7 +29,7 @@ from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitJob, split_rows
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.store import write_jsonl
+from zhiling.store import atomic, write_jsonl
 
 Tables = Mapping[str, list[Path]]  # by corpus: the files of one step
 
@@ -159,6 +163,32 @@ def decontaminate(run: Run, splits: Tables) -> Tables:
         return splits
     verdicts = [path for files in found.values() for path in files]
     return run.over_rows("clean", "decontaminate", drop, splits, lambda _, part, unit: Dropped(part, verdicts[unit]))
+
+
+def augment(run: Run, splits: Tables) -> tuple[Tables, dict[str, dict[str, Any]]]:
+    """The rows with copies of some train rows said otherwise, and what that did to each corpus."""
+    plan, settings = run.plan, run.plan.recipe.augment
+    if settings is None:
+        return splits, {}
+    held_out = run.work / "held_out.parquet"
+    texts = sorted({t for c in plan.recipe.corpora for t in held_out_texts(splits[c.name], plan.columns(c))})
+    with atomic(held_out) as part:
+        pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), part)
+
+    def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> AugmentJob:
+        pack, wanted = plan.pack(corpus), settings
+        if settings.corpora is not None and corpus.name not in settings.corpora:
+            wanted = settings.model_copy(update={"methods": []})
+        return AugmentJob(
+            part, plan.columns(corpus), wanted, held_out, pack.folder, pack.settings.language,
+            plan.base, plan.recipe.seed,
+        )
+
+    found = run.over_rows("augment", "augment", say_otherwise, splits, job)
+    languages = {c.name: plan.pack(c).settings.language for c in plan.recipe.corpora}
+    return found, {
+        c.name: report(found[c.name], plan.columns(c), languages[c.name]) for c in plan.recipe.corpora
+    }
 
 
 def pool(run: Run, splits: Tables) -> Mapping[str, Path]:

