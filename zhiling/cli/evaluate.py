@@ -136,7 +136,8 @@ def _settings(**given: Any) -> Any:
         return EvalSettings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"--{first['loc'][0]}", f"found {first['input']!r}", first["msg"]) from None
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UserError(flag, f"found {first['input']!r}", first["msg"]) from None
 
 
 def _show(folder: Path, as_json: bool) -> None:

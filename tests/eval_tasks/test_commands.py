@@ -1,0 +1,51 @@
+"""`zhiling eval` and `zhiling tasks` as a person types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from zhiling.cli import run_args
+
+
+def test_a_model_is_scored_and_its_folder_printed(
+    model: Path, release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--templates", "cloze", "--shots", "0", "--limit", "5"]
+    assert run_args(["-q", "eval", str(model), "-r", str(release), *asked, "-o", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["results"]["zh_sentiment_cloze_0shot"]["sample_len"] == 5
+    assert (Path(said["folder"]) / "manifest.json").is_file()
+
+
+def test_packs_are_scored_on_their_examples(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_args(["-q", "eval", str(model), "--tasks", "zh/nli", "--limit", "2", "-o", str(tmp_path), "--json"]) == 0
+    assert "zh_nli_question_0shot" in json.loads(capsys.readouterr().out)["results"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tasks", "fewclue/tnew", "--data", "."], "no task 'fewclue/tnew'; did you mean 'fewclue/tnews'?"),
+        (["--tasks", "fewclue/tnews"], "no data for it; give the folder of your copies with --data FOLDER"),
+        (["--tasks", "zh/nli", "--shots", "a"], "--shots: 'a' is no list of numbers; write it as 0,3"),
+        (["--tasks", "zh/nli", "--too-long", "x"], "--too-long: found 'x'"),
+    ],
+)
+def test_what_is_mistyped_gets_one_line(
+    arguments: list[str], message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_args(["eval", str(model), *arguments, "-o", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_tasks_are_listed_and_exported(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_args(["tasks", "list", "-r", str(release), "--json"]) == 0
+    listed = {t["task"] for t in json.loads(capsys.readouterr().out)}
+    assert {"zh_sentiment_cloze_0shot", "zh_sentiment_cloze_2shot"} <= listed
+    assert run_args(["tasks", "list", "--json"]) == 0
+    named = {t["task"]: t for t in json.loads(capsys.readouterr().out)}
+    assert named["cmrc2018"]["licence"] == "CC BY-SA 4.0"
+    assert run_args(["tasks", "export", "-r", str(release), "-o", str(tmp_path), "--templates", "cloze"]) == 0
+    assert (tmp_path / "zh/sentiment/zh_sentiment_cloze_2shot.yaml").is_file()
