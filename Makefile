@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/zhiling run recipes/quickstart.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not long" -n 2
+	$(BIN)/python -m pytest -n 2
 
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest -m long -n 2
@@ -24,7 +24,8 @@ lint: $(VENV)/.dev typecheck-tree
 	$(BIN)/zhiling template test
 
 bench: $(VENV)/.dev
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	for name in render render_memory build duplicates train eval; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit("zhiling needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -17,8 +17,12 @@ WORDS = (
     "river", "Paris", "the", "blue", "seven", "runs", "because", "Mr. Lee", "café", "你好", "2019", "score", "🙂",
     "it's", '"quoted"', "a|b", "x_y", "under", "over", "no", "yes", "12.5", "end.", "Why?", "(sic)", "C++",
 )
-HOSTILE = ("{{ 7 * 7 }}", "a ||| b", "{% if x %}", "  padded  ", "line\nbreak", "", "\t", "|||", "}}", "<b>&amp;</b>", "\x00")
-TEXT_METHODS = {"split", "lower", "upper", "replace", "strip", "startswith", "endswith", "capitalize", "title", "format"}
+HOSTILE = (
+    "{{ 7 * 7 }}", "a ||| b", "{% if x %}", "  padded  ", "line\nbreak", "", "\t", "|||", "}}", "<b>&amp;</b>", "\x00",
+)
+TEXT_METHODS = {
+    "split", "lower", "upper", "replace", "strip", "startswith", "endswith", "capitalize", "title", "format",
+}
 LIST_METHODS = {"append", "pop", "extend", "remove"}
 NUMBERS = {"int", "float", "round", "abs"}
 ONE_OF_LIST = {"first", "last", "choice", "random", "min", "max"}
@@ -126,7 +130,8 @@ class Usage:
     def _list(self, node: nodes.List) -> Shape:
         shapes = [self._read(item) for item in node.items]
         constant = [item.value for item in node.items if isinstance(item, nodes.Const)]
-        return Shape(sequence=True, fixed=constant + [None] * (len(shapes) - len(constant)), items=shapes[0] if shapes else None)
+        fixed = constant + [None] * (len(shapes) - len(constant))
+        return Shape(sequence=True, fixed=fixed, items=shapes[0] if shapes else None)
 
     _tuple = _list
 
@@ -302,6 +307,7 @@ class Rows:
         if self.random.random() < self.hostile:
             return self.random.choice(HOSTILE)
         if said and self.random.random() < 0.8:
-            pieces = [self.random.choice([*said, *WORDS[:6]]) for _ in range(self.random.randint(len(said), 3 * len(said)))]
+            count = self.random.randint(len(said), 3 * len(said))
+            pieces = [self.random.choice([*said, *WORDS[:6]]) for _ in range(count)]
             return self.random.choice(["", " "]).join(pieces)
         return " ".join(self.random.choice(WORDS) for _ in range(self.random.randint(1, 7)))

@@ -36,7 +36,9 @@ def test_every_byte_is_the_same_without_the_packs_of_then(release: Path, tmp_pat
     assert rebuild(release, tmp_path) == []
 
 
-def test_a_changed_source_shows(release: Path, make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:
+def test_a_changed_source_shows(
+    release: Path, make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
     make.corpus(reviews[:49] + reviews[-50:])
     assert any(line.startswith("data/train-") and line.endswith("other bytes") for line in rebuild(release, tmp_path))
 

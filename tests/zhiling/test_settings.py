@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.settings import Settings, parse, read_yaml
@@ -14,7 +15,7 @@ class Inner(Settings):
 
 class Outer(Settings):
     name: str
-    parts: list[Inner] = []
+    parts: list[Inner] = Field([])
 
 
 def complaint(tmp_path: Path, text: str | bytes) -> str:
