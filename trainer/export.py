@@ -1,9 +1,7 @@
 """A trained model as a folder that `transformers` loads: safetensors, tokenizer, generation config, card, manifest."""
 
 import json
-import shutil
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zhiling.cards.markdown import render_card
@@ -14,6 +12,7 @@ from zhiling.store import (
     file_digest,
     read_manifest,
     write_bytes,
+    write_jsonl,
     write_manifest,
     write_text,
 )
@@ -22,6 +21,8 @@ from zhiling.trainer.model import ENCODERS, count_parameters, quiet
 if TYPE_CHECKING:
     from zhiling.trainer.loop import Outcome
     from zhiling.trainer.stages import Stage
+
+TIMES = {"tokens_per_s", "seconds"}  # of a run, not of its model: the same training gives the same folder
 
 
 def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", counts: dict[str, Any]) -> None:
@@ -60,20 +61,21 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
         model.cpu().eval().save_pretrained(part)
         tokenizer.save_pretrained(part)
         if (stage.work / "metrics.jsonl").is_file():
-            shutil.copy(stage.work / "metrics.jsonl", part / "metrics.jsonl")
-            write_bytes(part / "curves.png", curves(stage.work / "metrics.jsonl"))
+            text = (stage.work / "metrics.jsonl").read_text(encoding="utf-8")
+            lines = [json.loads(line) for line in text.splitlines()]
+            write_jsonl(part / "metrics.jsonl", [{k: v for k, v in line.items() if k not in TIMES} for line in lines])
+            write_bytes(part / "curves.png", curves(lines))
         masked = model.config.model_type in ENCODERS
         write_text(part / "README.md", render_card("model.md.j2", {"about": about, "masked": masked}))
         write_manifest(part, "model", about)
 
 
-def curves(metrics: Path) -> bytes:
+def curves(lines: list[dict[str, Any]]) -> bytes:
     """Training and validation loss over steps, as PNG; the same metrics give the same bytes."""
     import io
 
     from matplotlib.figure import Figure
 
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([line["step"] for line in lines], [line["loss"] for line in lines], lw=0.8, alpha=0.6, label="train")
