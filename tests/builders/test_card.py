@@ -1,0 +1,32 @@
+"""The card says what was done: augmentation, mixtures, obstacles to sharing and why it is shared all the same."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RecipeMaker
+from zhiling.builders.pipeline import build
+
+REASON = "The owner agreed by letter on 2026-01-02: <b>all</b> rows."
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_tells_all_of_it(make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:
+    make.corpus(reviews[:40] + reviews[-40:])
+    recipe = make.recipe(
+        corpus={"license": "unknown"}, share_anyway=REASON, mixture={"cap": 30},
+        augment={"methods": [{"kind": "typo", "rows": 1.0}]},
+    )
+    card = (build(recipe, tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    assert "license: other" in card
+    assert "- reviews (unknown): states no licence." in card
+    assert "shared all the same, because: The owner agreed by letter on 2026-01-02: \\<b\\>all" in card
+    assert "## 改写 / Augmentation" in card
+    ledger = next(line for line in card.splitlines() if line.startswith("| reviews |") and line.count("|") == 11)
+    assert ledger.split("|")[-2].strip() != ledger.split("|")[-3].strip()
+
+
+def test_a_card_without_them_is_silent(make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:
+    make.corpus(reviews[:30] + reviews[-30:])
+    card = (build(make.recipe(), tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    assert "Augmentation" not in card and "all the same" not in card
