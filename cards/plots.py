@@ -39,7 +39,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]], unit: str) -> st
     axes.set_xticks(range(len(groups)), list(groups))
     axes.set_title(title, loc="left", color=INK)
     axes.set_ylabel(unit, color=INK)
-    if len(names) <= 12:
+    if 0 < len(names) <= 12:
         axes.legend(frameon=False)
     return _svg(figure)
 

@@ -26,9 +26,9 @@ def run(
     training = _section("zhiling.trainer.config", "TrainSettings", document, settings.train, "train")
     evaluation = _section("zhiling.eval_tasks.config", "EvalSettings", document, settings.eval, "eval")
     release = build(recipe, out, workers)
-    paths = {"release": release}
+    paths: dict[str, str | Path] = {"release": release}
     if settings.publish:
-        paths["published"] = Path(push(release, settings.publish.to))
+        paths["published"] = push(release, settings.publish.to)
     home = out / settings.name / f"{settings.version}-{digest(settings.train)[:8]}"
     models: list[str] = []
     if training is not None:
