@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup demo test test-long lint bench typecheck-tree clean
+.PHONY: setup demo test test-long lint bench generated typecheck-tree clean
 
 setup: $(VENV)/.dev
 
@@ -22,6 +22,12 @@ lint: $(VENV)/.dev typecheck-tree
 	$(BIN)/mypy
 	$(BIN)/zhiling template lint
 	$(BIN)/zhiling template test
+
+# what is made from the packs and committed: snapshots, the table of packs, lm-eval tasks
+generated: $(VENV)/.dev
+	$(BIN)/zhiling template test --update
+	$(BIN)/zhiling template report --write templates/README.md
+	$(BIN)/zhiling tasks export --all -o eval_tasks/tasks
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
