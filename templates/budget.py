@@ -13,7 +13,7 @@ from jinja2.runtime import LoopContext
 from zhiling.templates.counting import PER_STEP
 from zhiling.templates.filters import MAX_CHARACTERS, Excess, fits
 from zhiling.templates.schema import MOST_CHOICES
-from zhiling.templates.unread import Looked, Unread
+from zhiling.templates.unread import Looked, Unread, items_of
 
 STEPS = 500_000       # for one row
 PER_ITEM = 4          # steps for an item of a list
@@ -21,7 +21,7 @@ SAID_BY_ANY = 20_000  # characters that any row may say
 SAID_PER_OWN = 20     # and for each of its own so many more, up to MAX_CHARACTERS
 _NUMBERS = frozenset({int, bool, float, type(None)})
 _LISTS = frozenset({list, dict, tuple})
-MOST_PUT_OFF = 40     # calls for one row; with more it is better rendered on its own
+MOST_PUT_OFF = 300    # calls for one row; with more it is better rendered on its own
 
 
 class Budget(threading.local):
@@ -130,7 +130,7 @@ def walked(values: Iterator[Any], steps: int) -> Iterator[Any]:
 def choice_words(found: Iterable[Any]) -> list[Any]:
     """What an expression for choices gave, as words; unread ones are put off. Raises Excess at too many."""
     words: list[Any] = []
-    for word in found:
+    for word in map(BUDGET.put, items_of(found)) if isinstance(found, Unread) else found:
         if len(words) == MOST_CHOICES:
             raise Excess(f"has more than {MOST_CHOICES:,} choices")
         words.append(Unread((), _stripped, (word,)) if isinstance(word, Unread) else _stripped(word))

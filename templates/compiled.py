@@ -26,7 +26,6 @@ class Learnt:
     shapes: dict[Hashable, Any] = field(default_factory=dict)  # what was tried for a shape, see `skeletons.py`
     trials: int = 0
     failed: int = 0  # trials that found no skeleton; where most do, rows are rendered one by one
-    steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
     minijinja: list[Any] = field(default_factory=list)  # its renderer or None, once that is known
 
 

@@ -56,28 +56,55 @@ class Node:
     question: Unread | None = None
     branches: dict[Any, "Node"] = field(default_factory=dict)
     skeleton: Skeleton | None = None
+    steps: set[int] = field(default_factory=set)  # of its shape
+
+
+@dataclass
+class Shape:
+    """What was found out about rows of one shape: where they stand first, by the remainder of their draw."""
+
+    roots: dict[int, Node] = field(default_factory=dict)
+    steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
 
 
 def group(compiled: Compiled, rows: Rows) -> list[Part]:
     """The places of rows that are rendered alike, with their skeleton; None where there is none."""
+    places = defaultdict(list)
+    found: list[Part] = [([i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None)]
+    for i, (shape, own) in enumerate(zip(_shapes(compiled, rows), rows.own, strict=True)):
+        if own <= LONGEST_OWN:
+            places[shape].append(i)
+    for shape, members in places.items():
+        found += _of_shape(compiled, rows, members, compiled.learnt.shapes.get(shape) or _new(compiled, shape))
+    return found
+
+
+def _new(compiled: Compiled, shape: Hashable) -> Shape:
+    """What is to be found out about a shape; it is kept unless there are too many."""
+    new = Shape()
+    if len(compiled.learnt.shapes) < MOST_TRIALS:
+        compiled.learnt.shapes[shape] = new
+    return new
+
+
+def _of_shape(compiled: Compiled, rows: Rows, members: list[int], shape: Shape) -> list[Part]:
+    """Sort the rows of one shape by the remainders of their draws, then by the questions asked of them."""
     learnt = compiled.learnt
     while True:
-        step, places = lcm(1, *learnt.steps), defaultdict(list)
-        found: list[Part] = [([i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None)]
-        for i, (shape, own) in enumerate(zip(_shapes(compiled, rows, step), rows.own, strict=True)):
-            if own <= LONGEST_OWN:
-                places[shape].append(i)
-        for shape, members in places.items():
-            root = learnt.shapes.get(shape)
-            if root is None and len(learnt.shapes) < MOST_TRIALS:
-                root = learnt.shapes[shape] = Node()
+        step, places, found = lcm(1, *shape.steps), defaultdict(list), list[Part]()
+        for i in members:
+            places[rows.draws[i] % step if rows.draws else 0].append(i)
+        for remainder, some in places.items():
+            root = shape.roots.get(remainder)
+            if root is None and len(some) >= FEWEST_ROWS and learnt.trials < MOST_TRIALS:
+                root = shape.roots[remainder] = Node(steps=shape.steps)
             if root is None or learnt.failed > max(FEWEST_ROWS, learnt.trials // 2):
-                found.append((members, None))
+                found.append((some, None))
             else:
-                found += _sorted(compiled, rows, members, root, root)
-        if lcm(1, *learnt.steps) == step:
+                found += _sorted(compiled, rows, some, root, root)
+        if lcm(1, *shape.steps) == step:
             return found
-        learnt.shapes.clear()  # the template goes by more remainders than the shapes told apart
+        shape.roots.clear()  # the template goes by more remainders than were told apart
 
 
 def _sorted(compiled: Compiled, rows: Rows, members: list[int], root: Node, node: Node) -> Iterator[Part]:
@@ -125,7 +152,7 @@ def _columns(rows: Rows) -> dict[str, Sequence[Any]]:
     return {**rows.columns, "draw": rows.draws, "order": rows.orders}
 
 
-def _shapes(compiled: Compiled, rows: Rows, step: int) -> Iterable[Hashable]:
+def _shapes(compiled: Compiled, rows: Rows) -> Iterable[Hashable]:
     """Each row's shape."""
     count = len(rows.ids)
     parts: list[Iterable[Hashable]] = [repeat(True, count)]
@@ -141,8 +168,6 @@ def _shapes(compiled: Compiled, rows: Rows, step: int) -> Iterable[Hashable]:
             parts.append(tuple((bool(s["text"]), s["label"], *s) for s in spans) for spans in column)
         else:
             parts.append(map(_json_shape, column))
-    if step > 1:
-        parts.append(number % step for number in rows.draws)
     if _order_shown(compiled):
         orders = factorial(len(compiled.words or ()))
         parts.append(number % orders for number in rows.orders)
@@ -181,7 +206,7 @@ def _try(compiled: Compiled, row: Rows, root: Node) -> None:
     TRIAL.start(_columns(row), LONGEST_MADE)
     BUDGET.start(unread=True)
     try:
-        skeleton = _skeleton(compiled, row)
+        skeleton = _skeleton(compiled, row, root.steps)
     except (Looked, *ERRORS):
         skeleton = None
         compiled.learnt.failed += 1
@@ -193,11 +218,11 @@ def _try(compiled: Compiled, row: Rows, root: Node) -> None:
     node.tried, node.skeleton = True, skeleton
 
 
-def _skeleton(compiled: Compiled, row: Rows) -> Skeleton:
+def _skeleton(compiled: Compiled, row: Rows, steps: set[int]) -> Skeleton:
     values = {name: _shown(row.columns[name][0], kind, (name,)) for name, kind in compiled.columns.items()}
     values |= {**compiled.names, "choices": []}
     if row.draws:
-        values["draw"] = Draw(row.draws[0], compiled.learnt.steps)
+        values["draw"] = Draw(row.draws[0], steps)
     when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
     if when and not when(values):
         return Skeleton(skipped=True)
@@ -213,9 +238,9 @@ def _skeleton(compiled: Compiled, row: Rows) -> Skeleton:
     ]
     texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
     unread = [word for word in words or () if isinstance(word, Unread)]
-    said, steps = SAID_BY_ANY - BUDGET.characters, STEPS - BUDGET.steps
+    said, taken = SAID_BY_ANY - BUDGET.characters, STEPS - BUDGET.steps
     items = sum(items_in(column[0]) for column in row.columns.values())
-    return Skeleton(False, shown, unread, texts, steps, said, BUDGET.touched, BUDGET.walks, items, BUDGET.put_off)
+    return Skeleton(False, shown, unread, texts, taken, said, BUDGET.touched, BUDGET.walks, items, BUDGET.put_off)
 
 
 def _ordered(words: Sequence[Any], number: int) -> list[Any]:

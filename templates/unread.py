@@ -9,7 +9,7 @@ rendered alike, but for the unread texts themselves.
 
 import operator
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import lcm
 from typing import Any
@@ -19,7 +19,7 @@ from zhiling.templates.filters import Excess, get_item
 LARGEST_REMAINDER = 24  # `draw % 24` is shown, `draw % 9000` is not
 LARGEST_STEP = 2_000    # so many remainders may tell rows apart
 LARGEST_ANSWER = 24     # numbers up to this are answers
-MOST_ASKED = 12         # questions in one trial; rows of which more has to be asked are better rendered on their own
+MOST_ASKED = 48         # questions in one trial; rows of which more has to be asked are better rendered on their own
 PLAIN = {str, int, float, bool, type(None)}
 AT_ONCE = 64            # rows, so that what is too long is found before there is too much of it
 
@@ -206,6 +206,22 @@ def columns_of(value: Unread) -> set[str]:
     return found
 
 
+class Once:
+    """A generator among the values of rows. Where it is read twice, or looked at, rows are rendered one by one."""
+
+    def __init__(self, values: Iterator[Any]) -> None:
+        self.values: Iterator[Any] | None = values
+
+    def __iter__(self) -> Iterator[Any]:
+        found, self.values = self.values, None
+        return found if found is not None else self._refuse()
+
+    def _refuse(self, *_: Any) -> Any:
+        raise Excess("a generator can be read only once")
+
+    __getitem__ = __eq__ = __str__ = __repr__ = __format__ = _refuse
+
+
 class Reading:
     """Unread values read from the columns of some rows; nothing longer than `longest` is made of them."""
 
@@ -244,7 +260,7 @@ class Reading:
             made += map(make, *(column[start : start + AT_ONCE] for column in columns))
             self.check(made[start:])
         if any(hasattr(kind, "__next__") for kind in set(map(type, made))):
-            raise Excess("a generator can be read only once")
+            return [Once(found) if hasattr(found, "__next__") else found for found in made]
         return made
 
     def check(self, values: Sequence[Any]) -> None:

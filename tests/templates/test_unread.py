@@ -1,7 +1,7 @@
 """Unread values: they may be printed and passed on, and nobody finds out what they say."""
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from zhiling.templates.unread import (
     TRIAL,
     Draw,
     Looked,
+    Once,
     Reading,
     Unread,
     calculate,
@@ -89,9 +90,20 @@ def trial() -> Iterator[None]:
     TRIAL.end()
 
 
-def test_generators_are_read_once_and_not_put_off() -> None:
+def test_generators_are_true_and_read_once() -> None:
+    """As generators are; a second reading, which would find nothing left, is left to the sandbox."""
+    generator = Unread((), reversed_, (TEXT,))
+    reading = Reading({"text": ["ab", ""]}, 2, longest=999)
+    assert reading.column(made(bool, generator)) == [True, True]
+    assert reading.column(made(list, generator)) == [["b", "a"], []]
     with pytest.raises(Excess, match="a generator can be read only once"):
-        Reading({"text": ["a"]}, 1, longest=999).column(Unread((), reversed_, (TEXT,)))
+        reading.column(made(tuple, generator))
+
+
+@pytest.mark.parametrize("look", [str, repr, len, hash, lambda value: value[0], lambda value: value == "x"])
+def test_generators_are_not_looked_at(look: Callable[[Any], Any]) -> None:
+    with pytest.raises((Excess, TypeError)):
+        look(Once(iter("ab")))
 
 
 def reversed_(text: str) -> Iterator[str]:
