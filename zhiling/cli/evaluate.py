@@ -14,6 +14,10 @@ Templates = Annotated[str, typer.Option(help="Templates, as cloze,question; all 
 Seeds = Annotated[int, typer.Option(min=1, help="Draws of exemplars for public data sets.")]
 Fixed = Annotated[bool, typer.Option("--fixed-shots", help="Public data sets: the same exemplars for every document.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Documents per task, the same for every template.")]
+Contamination = Annotated[
+    bool, typer.Option("--check-contamination", help="Mark test texts that the model's lineage says it was trained on.")
+]
+TrainedOn = Annotated[list[Path] | None, typer.Option(help="A release of the lineage that is not beside the model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -35,17 +39,24 @@ def eval_(
     generation: Annotated[bool, typer.Option("--generation", help="Free-text templates too.")] = False,
     backend: Annotated[str, typer.Option(help="zhiling, or hf for lm-eval's own.")] = "zhiling",
     too_long: Annotated[str, typer.Option(help="Too long a prompt: truncate, fewer_shots, error.")] = "truncate",
+    check_contamination: Contamination = False,
+    trained_on: TrainedOn = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<model>/<run>.")] = Path("out/results"),
     as_json: AsJson = False,
 ) -> None:
     """Score a model on a release, on public data sets or on the packs' examples. A killed run goes on."""
+    from zhiling.eval_tasks.contamination import find_lineage, mark
+    from zhiling.eval_tasks.models import find_subject
     from zhiling.eval_tasks.run import evaluate, evaluate_named
 
+    lineage = find_lineage(find_subject(model), trained_on or ()) if check_contamination else None
     settings = _settings(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
         generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots,
     )
     folder = evaluate(model, release, settings, out) if release else evaluate_named(model, data, settings, out)
+    if lineage is not None:
+        mark(folder, lineage, release)
     _show(folder, as_json)
 
 
@@ -148,13 +159,17 @@ def _show(folder: Path, as_json: bool) -> None:
     from zhiling.eval_tasks.results import read_run
 
     run = read_run(folder)
+    seen = {n: t["contamination"] for n, t in run.manifest.get("tasks", {}).items() if "contamination" in t}
     if as_json:
-        print(json.dumps({"folder": str(folder), "results": run.results["results"]}, ensure_ascii=False, indent=2))
+        said = {"folder": str(folder), "results": run.results["results"]} | ({"contamination": seen} if seen else {})
+        print(json.dumps(said, ensure_ascii=False, indent=2))
         return
+    heads = ["task", "documents", "accuracy", "stderr", "macro-F1"]
     rows = [
         [name, s["sample_len"], s.get("acc,none", s.get("exact_match,none")),
-         s.get("acc_stderr,none", s.get("exact_match_stderr,none")), s.get("f1_macro,none")]
+         s.get("acc_stderr,none", s.get("exact_match_stderr,none")), s.get("f1_macro,none"),
+         *([f"{seen[name]['contaminated']}/{seen[name]['documents']}"] if seen else [])]
         for name, s in run.results["results"].items()
     ]
-    table(run.model, ["task", "documents", "accuracy", "stderr", "macro-F1"], rows)
+    table(run.model, [*heads, "contaminated"] if seen else heads, rows)
     print(folder)
