@@ -49,7 +49,8 @@ class RayEngine:
         """Wait for a shard; raise what it raised."""
         import ray
 
-        (done,), others = ray.wait(running, num_returns=1)
+        ready: tuple[list[Any], list[Any]] = ray.wait(running, num_returns=1)
+        (done,), others = ready
         try:
             ray.get(done)
         except ray.exceptions.RayTaskError as error:

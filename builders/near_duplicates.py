@@ -77,7 +77,7 @@ def bands(threshold: float) -> tuple[int, int]:
 
 def sketch(texts: Sequence[str], language: str, settings: NearSettings) -> pa.Array:
     """For each text the hashes that it shares with texts like it: one per band, or one of all of a short text."""
-    from rensa import RMinHash  # type: ignore[import-untyped]
+    from rensa import RMinHash
 
     made = _shingle(texts, language, settings)
     count, width = bands(settings.threshold)
