@@ -175,7 +175,9 @@ def _raw_rows(unit: Unit) -> Iterator[Row]:
 
 def _check_first_row(unit: Unit) -> None:
     """The columns that the recipe asks for are in the source's first readable row."""
-    wanted = [unit.corpus.columns.get(c, c) for c in unit.columns if c not in unit.fixed]
+    retrieve, named = unit.corpus.retrieve, unit.corpus.columns
+    filled = {retrieve.into, retrieve.sources} - set(named) if retrieve else set()  # a source may leave these out
+    wanted = [named.get(c, c) for c in unit.columns if c not in unit.fixed and c not in filled]
     for n, (source, row) in enumerate(_raw_rows(unit)):
         if isinstance(row, dict):
             for column in wanted:

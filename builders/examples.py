@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhiling.builders.bm25 import Index, make_index, score
 from zhiling.builders.engines import Piece, Reject, RowGroup
-from zhiling.builders.exemplars import Exemplar, Pool, choose, read_pool
+from zhiling.builders.exemplars import Exemplar, Pool, Room, choose, choose_nearest, read_pool
 from zhiling.builders.recipe import RenderSettings
 from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA
 from zhiling.seeds import draws
@@ -120,17 +121,24 @@ def _compiled(folder: Path, digest: str, name: str) -> Compiled:
 
 
 @lru_cache(maxsize=64)
-def _pool(path: Path, folder: Path, digest: str) -> tuple[Pool, pa.Table]:
+def _pool(path: Path, folder: Path, digest: str, balanced: bool) -> tuple[Pool, pa.Table]:
     table = pq.read_table(path)
-    return read_pool(table, _pack(folder, digest).settings.columns), table
+    return read_pool(table, _pack(folder, digest).settings.columns, balanced), table
 
 
 @lru_cache(maxsize=512)
-def _rendered_pool(path: Path, folder: Path, digest: str, name: str, seed: int) -> Rendered:
+def _rendered_pool(path: Path, folder: Path, digest: str, balanced: bool, name: str, seed: int) -> Rendered:
     """Every exemplar of the pool in one template's words."""
-    compiled, table = _compiled(folder, digest, name), _pool(path, folder, digest)[1]
+    compiled, table = _compiled(folder, digest, name), _pool(path, folder, digest, balanced)[1]
     columns = {c: table[c].to_pylist() for c in compiled.pack.settings.columns}
     return render_batch(compiled, columns, table["id"].to_pylist(), seed)
+
+
+@lru_cache(maxsize=64)
+def _index(path: Path, folder: Path, digest: str, balanced: bool, name: str, seed: int) -> Index:
+    """The prompts of the pool in one template's words: a row is looked for by what its own prompt shows."""
+    language = _pack(folder, digest).settings.language
+    return make_index(_rendered_pool(path, folder, digest, balanced, name, seed).prompts, language)
 
 
 def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes) -> Piece:
@@ -142,12 +150,15 @@ def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes)
     exemplars = _exemplars(job, name, batch, wishes, rendered)
     kept: list[int] = []
     rejects: list[Reject] = []
+    budget = job.settings.exemplar_budget
     for n, refusal in enumerate(rendered.refusals):
         reason = "refused"
         if rendered.skipped[n]:
             refusal, reason = "not for this row", "skipped"
         elif refusal is None and len(exemplars.get(n, ())) < wishes.shots[n]:
             refusal = f"{len(exemplars[n])} exemplars where {wishes.shots[n]} are asked for"
+            if budget is not None:
+                refusal, reason = f"{refusal} in {budget:,} characters", "over_budget"
         if refusal is None:
             kept.append(n)
         else:
@@ -164,14 +175,31 @@ def _exemplars(
     found: dict[int, list[tuple[Exemplar, str]]] = {}
     if not any(wishes.shots):
         return found
-    place = (job.pool, job.pack_folder, job.pack_digest)
-    pool, shown = _pool(*place)[0], _rendered_pool(*place, name, job.seed)
-    for n, (i, shots) in enumerate(zip(wishes.places, wishes.shots, strict=True)):
-        if shots and rendered.prompts[n]:
-            chosen = choose(pool, batch.ids[i], batch.groups[i], shots, job.seed)
-            texts = ((e, shown.prompts[e.index] + shown.completions[e.index]) for e in chosen)
-            found[n] = [(e, text) for e, text in texts if shown.prompts[e.index]]
+    place = (job.pool, job.pack_folder, job.pack_digest, job.settings.balances)
+    shown = _rendered_pool(*place, name, job.seed)
+    asking = [n for n, shots in enumerate(wishes.shots) if shots and rendered.prompts[n]]
+    for n, chosen in zip(asking, _choices(job, name, batch, wishes, rendered, asking), strict=True):
+        texts = ((e, shown.prompts[e.index] + shown.completions[e.index]) for e in chosen)
+        found[n] = [(e, text) for e, text in texts if shown.prompts[e.index]]
     return found
+
+
+def _choices(
+    job: RenderJob, name: str, batch: Batch, wishes: Wishes, rendered: Rendered, asking: Sequence[int]
+) -> Iterator[list[Exemplar]]:
+    """The exemplars of each wish that asks for some, as the recipe chooses them."""
+    settings, seed = job.settings, job.seed
+    place = (job.pool, job.pack_folder, job.pack_digest, settings.balances)
+    pool, shown = _pool(*place)[0], _rendered_pool(*place, name, seed)
+    rows = [(batch.ids[wishes.places[n]], batch.groups[wishes.places[n]], wishes.shots[n], seed) for n in asking]
+    nearest, room = settings.exemplars == "nearest", None
+    if nearest or settings.exemplar_budget is not None:
+        lengths = [len(p) and len(p) + len(c) for p, c in zip(shown.prompts, shown.completions, strict=True)]
+        room = Room(lengths, settings.exemplar_budget)
+    if nearest:
+        scores = score(_index(*place, name, seed), [rendered.prompts[n] for n in asking])
+        return (choose_nearest(pool, s.tolist(), *row, room) for s, row in zip(scores, rows, strict=True))
+    return (choose(pool, *row, room) for row in rows)
 
 
 def _examples(

@@ -1,4 +1,4 @@
-"""Few-shot exemplars: drawn for each row from a pool of train rows, balanced over labels, by keyed draws.
+"""Few-shot exemplars for a row, from a pool of train rows: by keyed draws, labels in turn; or the most alike.
 
 The pool holds the rows with the smallest draws, so it hangs on content and stays small however large the
 corpus is; rows too long to stand before another are left out. A row never sees itself or its own group.
@@ -6,7 +6,7 @@ corpus is; rows too long to stand before another are left out. A row never sees 
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -25,6 +25,20 @@ class PoolJob:
     size: int        # rows per label
     characters: int  # longest text of an exemplar
     seed: int
+    balanced: bool = True
+
+
+@dataclass(frozen=True)
+class Room:
+    """How long exemplars may be: the length of each in one template's words, and what a row has room for."""
+
+    lengths: Sequence[int]  # by place in the pool; 0 where the template refuses it
+    budget: int | None
+
+    def takes(self, index: int, left: int, open_: int) -> bool:
+        """Whether this exemplar takes no more than its part of what is `left` for `open_` more."""
+        length = self.lengths[index]
+        return length > 0 and (self.budget is None or length * open_ <= left)
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,7 @@ def make_pool(job: PoolJob) -> Iterator[Piece]:
             length = sum(len(row[c]) for c, kind in job.columns.items() if kind == "string")
             if row["split"] != "train" or length > job.characters:
                 continue
-            heap = best[label_of(row, job.columns)]
+            heap = best[label_of(row, job.columns) if job.balanced else ""]
             entry = (-draw(job.seed, "pool", row["id"]), row["id"], row)
             if len(heap) < job.size:
                 heapq.heappush(heap, entry)
@@ -62,27 +76,63 @@ def make_pool(job: PoolJob) -> Iterator[Piece]:
     yield Piece(pa.Table.from_pylist(rows, schema=split_schema(job.columns)))
 
 
-def read_pool(table: pa.Table, columns: Columns) -> Pool:
-    """The pool by label."""
+def read_pool(table: pa.Table, columns: Columns, balanced: bool = True) -> Pool:
+    """The pool by label; under one key where labels do not count."""
     pool: dict[str, list[Exemplar]] = defaultdict(list)
     for i, row in enumerate(table.to_pylist()):
-        pool[label_of(row, columns)].append(Exemplar(i, row["id"], row["group_id"]))
+        pool[label_of(row, columns) if balanced else ""].append(Exemplar(i, row["id"], row["group_id"]))
     return dict(pool)
 
 
-def choose(pool: Pool, row_id: str, group_id: str, shots: int, seed: int) -> list[Exemplar]:
-    """`shots` distinct exemplars for a row, labels in turn; fewer where the pool has no more."""
+def choose(
+    pool: Pool, row_id: str, group_id: str, shots: int, seed: int, room: Room | None = None
+) -> list[Exemplar]:
+    """`shots` distinct exemplars for a row, by keyed draw, labels in turn; fewer where the pool has no more."""
     labels = shuffled(sorted(pool), seed, "exemplar labels", row_id)
-    order = [_ring(pool[label], f"{row_id}\x1f{label}", seed) for label in labels]
-    chosen: list[Exemplar] = []
-    while len(chosen) < shots and order:
-        for ring in list(order):
-            found = next((e for e in ring if e.group_id != group_id and e.id != row_id), None)
-            if found is None:
-                order.remove(ring)
-            elif len(chosen) < shots:
-                chosen.append(found)
+    rings = [_ring(pool[label], f"{row_id}\x1f{label}", seed) for label in labels]
+    chosen = _in_turn(rings, shots, room, lambda e: e.group_id != group_id and e.id != row_id)
     return shuffled(chosen, seed, "exemplar order", row_id)
+
+
+def choose_nearest(
+    pool: Pool, scores: Sequence[float], row_id: str, group_id: str, shots: int, seed: int, room: Room | None = None
+) -> list[Exemplar]:
+    """The `shots` exemplars with the best scores, labels in turn, each of its own group; the best stands last."""
+    seen = {group_id}
+
+    def is_new(exemplar: Exemplar) -> bool:
+        if exemplar.group_id in seen or exemplar.id == row_id:
+            return False
+        seen.add(exemplar.group_id)
+        return True
+
+    labels = shuffled(sorted(pool), seed, "exemplar labels", row_id)
+    rings = [iter(sorted(pool[label], key=lambda e: (-scores[e.index], e.id))) for label in labels]
+    chosen = _in_turn(rings, shots, room, is_new)
+    return sorted(chosen, key=lambda e: (scores[e.index], e.id))
+
+
+def _in_turn(
+    rings: list[Iterator[Exemplar]], shots: int, room: Room | None, fits: Callable[[Exemplar], bool]
+) -> list[Exemplar]:
+    """The first of each ring that fits, over and over, until there are `shots` or no more."""
+    chosen: list[Exemplar] = []
+    left = (room.budget if room else None) or 0
+
+    def usable(exemplar: Exemplar) -> bool:
+        return (room is None or room.takes(exemplar.index, left, shots - len(chosen))) and fits(exemplar)
+
+    while len(chosen) < shots and rings:
+        for ring in list(rings):
+            if len(chosen) == shots:
+                break
+            found = next(filter(usable if room else fits, ring), None)
+            if found is None:
+                rings.remove(ring)
+            else:
+                chosen.append(found)
+                left -= room.lengths[found.index] if room else 0
+    return chosen
 
 
 def _ring(exemplars: Sequence[Exemplar], key: str, seed: int) -> Iterator[Exemplar]:

@@ -4,11 +4,13 @@ In: a release folder and an example's id. Out: its source, group, augmentation c
 and text. Nothing but the release folder is read: its rows, its packs and its manifest.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zhiling.builders.recipe import read_recipe
 from zhiling.errors import UserError, one_line
 from zhiling.rows import BETWEEN_SHOTS, ROW_FIELDS, SPLIT_FIELDS, SPLITS
 from zhiling.store import read_manifest
@@ -41,6 +43,7 @@ class Explained:
     draws: Mapping[str, str]     # what was drawn for it: purpose -> key
     template: Mapping[str, Any]
     pack_version: str
+    passages: Mapping[str, Any] | None  # ranks of the gold ones, where passages were retrieved for its source row
     same_bytes: bool             # whether rendering it again gives the stored prompt and completion
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,15 +60,28 @@ def explain(folder: Path, example_id: str) -> Explained:
     exemplars = [rows.link(rows.row(name)) for name in example["exemplar_ids"] or []]
     pack = read_pack(folder / "packs" / example["pack"])
     template = pack.template(example["template"])
-    seed = about["seed"]
+    seed, passages = about["seed"], _passages(folder, chain[0].id)
+    nearest = bool(example["shots"]) and read_recipe(folder / "recipe.yaml")[0].render.exemplars == "nearest"
+    ranks = {"gold rank": f"blake2b({seed}, 'gold rank', {chain[0].id + ' PLACE'!r})"} if passages else {}
     names = [*(e.id for e in exemplars), example["source_id"]]
     prompt, completion = _render(pack, template.name, [rows.row(name) for name in names], names, seed)
     return Explained(
         example=example, split=split, file=file, chain=chain, group=rows.group(example["group_id"]),
-        exemplars=exemplars, draws=_draws(seed, example, pack),
+        exemplars=exemplars, draws=_draws(seed, example, pack, nearest) | ranks,
         template=template.model_dump(mode="json", exclude_none=True), pack_version=pack.settings.version,
+        passages=passages,
         same_bytes=(prompt, completion) == (example["prompt"], example["completion"]),
     )
+
+
+def _passages(folder: Path, source_id: str) -> dict[str, Any] | None:
+    """What is recorded of the passages of a source row; None where none were retrieved."""
+    path = folder / "review" / "passages.jsonl"
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8") as f:
+        rows = (json.loads(line) for line in f if source_id in line)
+        return next((row for row in rows if row["id"] == source_id), None)
 
 
 def _example(folder: Path, example_id: str) -> tuple[dict[str, Any], str, str]:
@@ -128,13 +144,14 @@ def _render(
     return BETWEEN_SHOTS.join([*shots, rendered.prompts[-1]]), rendered.completions[-1]
 
 
-def _draws(seed: int, example: Mapping[str, Any], pack: Pack) -> dict[str, str]:
+def _draws(seed: int, example: Mapping[str, Any], pack: Pack, nearest: bool) -> dict[str, str]:
     """What was drawn on the way, as (seed, purpose, key): anyone can draw it again."""
+    drawn = {"exemplar": f"{example['source_id']} LABEL", "exemplar order": example["source_id"]}
     row, template = example["source_id"], example["template"]
     shuffled = pack.template(template).shuffle_choices
     found = {
         "split": example["group_id"], "templates": f"{row} NUMBER", "shots": f"{row} {template}",
-        **({"exemplar labels": row, "exemplar": f"{row} LABEL", "exemplar order": row} if example["shots"] else {}),
+        **({"exemplar labels": row, **({} if nearest else drawn)} if example["shots"] else {}),
         **({f"choices:{example['pack']}/{template}": row} if shuffled else {}),
         "order": example["id"],
     }

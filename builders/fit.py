@@ -50,6 +50,8 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
     for column, kind in unit.columns.items():
         name = unit.corpus.columns.get(column, column)
         value = unit.fixed[column] if column in unit.fixed else lookup(raw, name)
+        if unit.corpus.retrieve is not None:
+            value = unit.corpus.retrieve.given(column, value)
         if value is None:
             return reject("missing_column", f"no '{name}'")
         try:

@@ -46,11 +46,15 @@ def run_steps(run: stages.Run) -> Built:
     splits = stages.split(run, read, verdicts)
     scores = stages.review(run, read, splits)
     kept = stages.decontaminate(run, splits)
-    grown, augmentation = stages.augment(run, kept)
-    pools = stages.pool(run, kept)
+    filled = stages.retrieve(run, kept)
+    grown, augmentation = stages.augment(run, filled)
+    pools = stages.pool(run, filled)
     examples = stages.render(run, grown, pools)
     mixed = stages.mix(run, examples)
-    steps = {"read": read, "split": splits, "kept": kept, "grown": grown, "examples": examples, "mixed": mixed}
+    steps = {
+        "read": read, "split": splits, "kept": kept, "filled": filled, "grown": grown, "examples": examples,
+        "mixed": mixed,
+    }
     names = [c.name for c in run.plan.recipe.corpora]
     counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
     rejecting = {name: list(dict.fromkeys(path for t in steps.values() for path in t[name])) for name in names}

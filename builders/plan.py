@@ -7,9 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from zhiling import __version__
+from zhiling.builders.bm25 import bm25_version
 from zhiling.builders.corpus import Source, plan_sources
 from zhiling.builders.decontaminate import inputs
 from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_recipe, recipe_packs
+from zhiling.builders.retrieve import passages_digest
 from zhiling.builders.sources import CorpusSettings
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import Columns
@@ -39,9 +41,21 @@ class Plan:
                 "sources": {name: [(s.shown, s.sha256) for s in found] for name, found in self.sources.items()},
                 "previous": self.previous and file_digest(self.previous / MANIFEST),
                 "evaluations": inputs(self.recipe.decontaminate, self.base) if self.recipe.decontaminate else [],
+                "passages": self.passages,
+                "retriever": bm25_version() if self._searches else None,
                 "versions": versions(),
             }
         )
+
+    @property
+    def _searches(self) -> bool:
+        return self.recipe.render.exemplars == "nearest" or any(c.retrieve for c in self.recipe.corpora)
+
+    @property
+    def passages(self) -> dict[str, str]:
+        """By corpus: digest of the file that its passages come from. Raises UserError where one is absent."""
+        named = {c.name: c.retrieve.passages for c in self.recipe.corpora if c.retrieve and c.retrieve.passages}
+        return {name: passages_digest(self.base / path, path) for name, path in named.items()}
 
     def pack(self, corpus: CorpusSettings) -> Pack:
         """The pack of a corpus."""

@@ -27,7 +27,10 @@ class RenderSettings(Settings):
     templates_per_row: int = Field(2, ge=1, description="renderings of each train row, templates by keyed draw")
     shots: dict[int, float] = Field({0: 1.0}, description="exemplars before a row -> share of train renderings")
     exemplar_characters: int = Field(200, ge=1, description="rows with longer texts are no exemplars")
-    exemplar_pool: int = Field(512, ge=1, description="train rows per label that exemplars are drawn from")
+    exemplar_pool: int = Field(512, ge=1, description="train rows (per label where balanced) to take exemplars from")
+    exemplars: Literal["drawn", "nearest"] = Field("drawn", description="by keyed draw, or the most alike by BM25")
+    balanced: bool | None = Field(None, description="labels in turn; by default where exemplars are drawn")
+    exemplar_budget: int | None = Field(None, ge=1, description="characters that a row's exemplars may have together")
 
     @field_validator("shots")
     @classmethod
@@ -35,6 +38,11 @@ class RenderSettings(Settings):
         if not shots or min(shots) < 0 or min(shots.values()) < 0 or max(shots.values()) <= 0:
             raise ValueError("give shots >= 0 with shares >= 0, at least one above 0")
         return shots
+
+    @property
+    def balances(self) -> bool:
+        """Whether a row's exemplars take their labels in turn."""
+        return self.exemplars == "drawn" if self.balanced is None else self.balanced
 
 
 class PublishSettings(Settings):
@@ -119,6 +127,11 @@ def _check_columns(corpus: CorpusSettings, pack: Pack, document: Document, i: in
                 f"pack {pack.name} has no column '{name}'",
                 f"its columns: {known}",
             )
+    for setting, (name, kind) in corpus.retrieve.named.items() if corpus.retrieve else ():
+        if declared.get(name) != kind:
+            where = document.where(("corpora", i, "retrieve", setting))
+            fitting = ", ".join(c for c, k in declared.items() if k == kind) or "none"
+            raise UserError(where, f"pack {pack.name} has no {kind} column '{name}'", f"its {kind} columns: {fitting}")
 
 
 def known_labels(pack: Pack) -> dict[str, tuple[str, ...]]:

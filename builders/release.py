@@ -148,6 +148,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
             c.name: {
                 "pack": plan.pack(c).name, "license": c.license, "revision": c.revision, "url": c.url,
                 "sources": {s.shown: {"sha256": s.sha256, "bytes": s.bytes} for s in plan.sources[c.name]},
+                **({"passages": plan.passages[c.name]} if c.name in plan.passages else {}),
             }
             for c in plan.recipe.corpora
         },
@@ -178,12 +179,14 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
         by_step[key.partition(":")[0]] += count
     assert counts["read"] == counts["split"] + by_step["clean"], "the ledger does not add up"
     assert counts["split"] == counts["kept"] + by_step["decontaminate"], "the ledger does not add up"
+    assert counts["kept"] == counts["filled"] + by_step["retrieve"], "the ledger does not add up"
     return {
         "rows_in_sources": counts["read"] + by_step["screen"] + by_step["read"],
         "rows_read": counts["read"] + by_step["screen"],
         "rows_screened": counts["read"],
         "rows_split": counts["split"],
         "rows_kept": counts["kept"],
+        "rows_filled": counts["filled"],
         "rows_with_copies": counts["grown"],
         "renderings_wanted": counts["examples"] + by_step["render"],
         "renderings_made": counts["examples"],

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from zhiling.builders.retrieve import RetrieveSettings
 from zhiling.builders.screen import ScreenSettings
 from zhiling.rows import ColumnType, Split
 from zhiling.settings import Settings
@@ -75,6 +76,7 @@ class CorpusSettings(Settings):
     )
     time: str | None = Field(None, description="column with the row's time, for `split: time:`")
     header: list[str] | None = Field(None, description="column names of CSV or TSV files that have no header line")
+    retrieve: RetrieveSettings | None = Field(None, description="passages put beside each row, after the split")
     encoding: Literal["utf-8", "gb18030"] = "utf-8"
     unknown_labels: Literal["stop", "reject"] = "stop"
     revision: str = Field("unversioned", description="which state of the corpus this is")

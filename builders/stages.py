@@ -25,6 +25,8 @@ from zhiling.builders.leak import ReviewJob, find_label_errors, score_splits
 from zhiling.builders.mixture import Mixed, cuts
 from zhiling.builders.mixture import mix as thin
 from zhiling.builders.plan import Plan
+from zhiling.builders.retrieve import FillJob, FindJob, fill, own_passages, read_passages, write_shelf
+from zhiling.builders.retrieve import find as find_passages
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitJob, split_rows
 from zhiling.console import note
@@ -49,6 +51,8 @@ class Run:
         shards: list[Shard] = []
         outputs = {}
         for corpus in self.plan.recipe.corpora:
+            if corpus.name not in tables:
+                continue
             folder = self.work / step / corpus.name
             first = len(shards)
             for part in row_groups(tables[corpus.name]):
@@ -165,6 +169,37 @@ def decontaminate(run: Run, splits: Tables) -> Tables:
     return run.over_rows("clean", "decontaminate", drop, splits, lambda _, part, unit: Dropped(part, verdicts[unit]))
 
 
+def retrieve(run: Run, splits: Tables) -> Tables:
+    """The rows with their passages, where a corpus asks for some; ranks of the gold ones listed for review."""
+    plan = run.plan
+    wanted = {c.name: c.retrieve for c in plan.recipe.corpora if c.retrieve}
+    shelves = {name: run.work / "passages" / f"{name}.parquet" for name in wanted}
+    for name, settings in wanted.items():
+        shown = settings.passages
+        given = read_passages(plan.base / shown, shown) if shown else own_passages(splits[name], settings.into)
+        write_shelf(given, shown or name, shelves[name])
+    if not wanted:
+        return splits
+
+    def searched(corpus: CorpusSettings, part: RowGroup, _unit: int) -> FindJob:
+        language = plan.pack(corpus).settings.language
+        return FindJob(part, language, shelves[corpus.name], wanted[corpus.name], plan.recipe.seed)
+
+    asking = {name: splits[name] for name in wanted}
+    found = run.over_rows("passages_found", "find passages", find_passages, asking, searched)
+    write_jsonl(run.work / "review" / "passages.jsonl", (
+        {"corpus": name, **{key: row[key] for key in ("id", "gold", "left_out")}}
+        for name, files in found.items() for path in files for row in pq.read_table(path).to_pylist()
+        if row["refused"] is None
+    ))
+    of_unit = [path for files in found.values() for path in files]
+    filled = run.over_rows(
+        "filled", "add passages", fill, asking,
+        lambda corpus, part, unit: FillJob(part, plan.columns(corpus), of_unit[unit], wanted[corpus.name]),
+    )
+    return {**splits, **filled}
+
+
 def augment(run: Run, splits: Tables) -> tuple[Tables, dict[str, dict[str, Any]]]:
     """The rows with copies of some train rows said otherwise, and what that did to each corpus."""
     plan, settings = run.plan, run.plan.recipe.augment
@@ -196,7 +231,9 @@ def pool(run: Run, splits: Tables) -> Mapping[str, Path]:
     render, shards = run.plan.recipe.render, {}
     for corpus in run.plan.recipe.corpora:
         rows, columns = tuple(row_groups(splits[corpus.name])), run.plan.columns(corpus)
-        job = PoolJob(rows, columns, render.exemplar_pool, render.exemplar_characters, run.plan.recipe.seed)
+        job = PoolJob(
+            rows, columns, render.exemplar_pool, render.exemplar_characters, run.plan.recipe.seed, render.balances
+        )
         shards[corpus.name] = Shard(run.work / "pool" / f"{corpus.name}.parquet", job)
     run.engine.map(make_pool, list(shards.values()), "pick exemplars")
     return {name: shard.output for name, shard in shards.items()}

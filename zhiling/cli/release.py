@@ -145,6 +145,9 @@ def explain(
     links = enumerate(found.chain)
     steps = [["copy" if n else "source", f"{link.source} {link.augmentation or ''}"] for n, link in links]
     steps += [["row", f"{name}: {value}"] for name, value in found.chain[-1].fields.items()]
+    if found.passages is not None:
+        otherwise = "left out" if found.passages["left_out"] else "none known"
+        steps.append(["gold passage at", ", ".join(map(str, found.passages["gold"])) or otherwise])
     steps += [
         ["corpus", f"{example['corpus']} {example['revision']}, {example['license']}"],
         ["group", f"{example['group_id']}, {len(found.group)} row(s)"],
