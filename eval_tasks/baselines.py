@@ -25,6 +25,10 @@ ROW = "row"
 Scores = dict[str, list[float]]
 
 
+class NoBaselineError(UserError):
+    """Nothing here has the one label column that a baseline is fitted on."""
+
+
 @dataclass(frozen=True)
 class RowTask:
     """A pack's test rows as a task of its own, and the baseline's score for each label of each."""
@@ -35,7 +39,7 @@ class RowTask:
 
 
 def baseline_tasks(baseline: str, release: Path, tasks: Sequence[Task], limit: int | None) -> list[RowTask]:
-    """What the baseline says of the rows behind `tasks`. Raises UserError where no pack has a label."""
+    """What the baseline says of the rows behind `tasks`. Raises NoBaselineError where no pack has one label column."""
     corpora = read_manifest(release, "release")["corpora"]
     found = []
     for pack_name in sorted({t.pack for t in tasks}):
@@ -47,7 +51,7 @@ def baseline_tasks(baseline: str, release: Path, tasks: Sequence[Task], limit: i
         first = next(t for t in tasks if t.pack == pack_name)
         found.append(_row_task(baseline, release, names, pack, first, limit))
     if not found:
-        raise UserError(f"baseline:{baseline}", "no pack here has one label column", "score models only")
+        raise NoBaselineError(f"baseline:{baseline}", "no pack here has one label column", "score models only")
     return found
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import RecipeMaker
 from zhiling.cli import run_args
+from zhiling.cli.run import _evaluate
+from zhiling.eval_tasks.config import EvalSettings
 
 
 def test_a_model_is_scored_and_its_folder_printed(
@@ -49,3 +52,19 @@ def test_tasks_are_listed_and_exported(release: Path, tmp_path: Path, capsys: py
     assert named["cmrc2018"]["licence"] == "CC BY-SA 4.0"
     assert run_args(["tasks", "export", "-r", str(release), "-o", str(tmp_path), "--templates", "cloze"]) == 0
     assert (tmp_path / "zh/sentiment/zh_sentiment_cloze_2shot.yaml").is_file()
+
+
+def test_a_recipe_runs_on_where_no_baseline_fits(
+    model: Path, make: RecipeMaker, reviews: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.corpus([{"zh": r["text"], "en": f"Review {n}"} for n, r in enumerate(reviews[:80])], "pairs.jsonl")
+    corpora = [{"name": "pairs", "pack": "zh/translation", "license": "MIT", "files": [{"path": "pairs.jsonl"}]}]
+    asked = {"templates": ["into_english"], "generation": True, "limit": 2}
+    recipe = make.recipe(corpora=corpora, render={}, eval=asked)
+    assert run_args(["run", str(recipe), "-o", str(make.folder / "out"), "-w", "1"]) == 0
+    said = capsys.readouterr()
+    assert "baseline:majority: no pack here has one label column" in said.err
+    assert "there is no leaderboard" in said.err and "leaderboard" not in said.out
+    release = make.folder / "out/tiny/1.0.0"
+    page = _evaluate(release, EvalSettings(**asked), [str(model)], make.folder / "home")
+    assert page == make.folder / "home/leaderboard/index.html" and page.is_file()

@@ -39,7 +39,8 @@ def run(
         models += [str(pretrained), str(instructed)]
         paths["model"] = instructed
     if evaluation is not None:
-        paths["leaderboard"] = _evaluate(release, evaluation, models, home)
+        board = _evaluate(release, evaluation, models, home)
+        paths |= {"leaderboard": board} if board else {}
     for name, path in paths.items():
         print(f"{name:<12} {path}")
 
@@ -55,13 +56,22 @@ def _section(module: str, model: str, document: Any, written: Any, name: str) ->
     return parse(getattr(import_module(module), model), document, written, (name,))
 
 
-def _evaluate(release: Path, settings: Any, models: list[str], home: Path) -> Path:
-    """Score the baselines and the models; print the leaderboard and return its page."""
+def _evaluate(release: Path, settings: Any, models: list[str], home: Path) -> Path | None:
+    """Score the baselines and the models; print the leaderboard and return its page, if anything was scored."""
+    from zhiling.console import note
+    from zhiling.eval_tasks.baselines import NoBaselineError
     from zhiling.eval_tasks.leaderboard import build, show
     from zhiling.eval_tasks.run import evaluate
 
-    names = ["baseline:majority", "baseline:linear", *models]
-    results = [evaluate(name, release, settings, home / "results") for name in names]
+    results = []
+    for name in ("baseline:majority", "baseline:linear", *models):
+        try:
+            results.append(evaluate(name, release, settings, home / "results"))
+        except NoBaselineError as error:  # free texts, several labels: the models are scored all the same
+            note(str(error))
+    if not results:
+        note("no baseline fits this release and no model was trained: there is no leaderboard")
+        return None
     rows = build(results, home / "leaderboard")
     show(rows)
     return home / "leaderboard" / "index.html"
