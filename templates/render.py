@@ -31,12 +31,12 @@ def render_batch(
         places = [i for i in places if i not in refusals]
         rows = rows.some(places)
     alone: list[int] = []
-    for members, skeleton in group(compiled, rows):
+    for members, skeleton, reading in group(compiled, rows):
         if skeleton is None:
             alone += members
         elif skeleton.skipped:
             rendered.skip(places[i] for i in members)
-        elif (filled := fill(skeleton, rows.some(members))) is None:
+        elif (filled := fill(skeleton, rows.some(members), reading)) is None:
             alone += members
         else:
             rendered.put([places[i] for i in members], assemble(compiled, *filled))

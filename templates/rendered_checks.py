@@ -217,7 +217,7 @@ def _slow(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     row = pack.examples[view.shown[0]]
     columns = {column: [row[column]] * MANY for column in pack.settings.columns}
     rows, _ = make_rows(view.compiled, columns, [str(i) for i in range(MANY)], SEED)
-    alone = [i for members, skeleton in group(view.compiled, rows) if skeleton is None for i in members]
+    alone = [i for members, skeleton, _ in group(view.compiled, rows) if skeleton is None for i in members]
     if len(alone) > MANY / 2:
         with suppress(Refused):
             render_row(view.compiled, rows, alone[0])

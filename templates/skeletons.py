@@ -29,7 +29,7 @@ LONGEST_OWN = 10_000   # characters of a row; longer ones are rendered on their 
 LONGEST_MADE = 20_000  # characters of what is made of one for a question or a skeleton
 PRINTED = {str, int, float, bool, type(None), list, tuple, dict}  # by what prints; see the sandbox
 Line = tuple[str, Sequence[Unread]]  # a format for `%`, and what stands in it
-Part = tuple[list[int], "Skeleton | None"]  # places of rows, and their skeleton
+Part = tuple[list[int], "Skeleton | None", Reading | None]  # places of rows, their skeleton, what was read of them
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Shape:
 def group(compiled: Compiled, rows: Rows) -> list[Part]:
     """The places of rows that are rendered alike, with their skeleton; None where there is none."""
     places = defaultdict(list)
-    found: list[Part] = [([i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None)]
+    found: list[Part] = [([i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None, None)]
     for i, (shape, own) in enumerate(zip(_shapes(compiled, rows), rows.own, strict=True)):
         if own <= LONGEST_OWN:
             places[shape].append(i)
@@ -99,7 +99,7 @@ def _of_shape(compiled: Compiled, rows: Rows, members: list[int], shape: Shape) 
             if root is None and len(some) >= FEWEST_ROWS and learnt.trials < MOST_TRIALS:
                 root = shape.roots[remainder] = Node(steps=shape.steps)
             if root is None or learnt.failed > max(FEWEST_ROWS, learnt.trials // 2):
-                found.append((some, None))
+                found.append((some, None, None))
             else:
                 found += _sorted(compiled, rows, some, root, root)
         if lcm(1, *shape.steps) == step:
@@ -107,44 +107,51 @@ def _of_shape(compiled: Compiled, rows: Rows, members: list[int], shape: Shape) 
         shape.roots.clear()  # the template goes by more remainders than were told apart
 
 
-def _sorted(compiled: Compiled, rows: Rows, members: list[int], root: Node, node: Node) -> Iterator[Part]:
-    """Sort the rows at a node by its question and those behind it."""
+def _sorted(
+    compiled: Compiled, rows: Rows, members: list[int], root: Node, node: Node, reading: Reading | None = None
+) -> Iterator[Part]:
+    """Sort the rows at a node by its question and those behind it; `reading` holds what was read of them."""
     if not node.tried and len(members) >= FEWEST_ROWS and compiled.learnt.trials < MOST_TRIALS:
         compiled.learnt.trials += 1
         _try(compiled, rows.some(members[:1]), root)
     if node.question is None:
-        yield members, node.skeleton
+        yield members, node.skeleton, reading
         return
     branches = defaultdict(list)
-    asked = rows.some(members, columns_of(node.question))
-    for i, answer in zip(members, _answers(node.question, asked), strict=True):
+    reading = reading or _reading(rows.some(members))
+    for i, answer in zip(members, _answers(node.question, reading, rows, members), strict=True):
         branches[answer].append(i)
     for answer, some in branches.items():
         if answer is None:
-            yield some, None
+            yield some, None, None
         else:
-            yield from _sorted(compiled, rows, some, root, node.branches.setdefault(answer, Node()))
+            known = reading if len(branches) == 1 else None
+            yield from _sorted(compiled, rows, some, root, node.branches.setdefault(answer, Node()), known)
 
 
-def _answers(question: Unread, rows: Rows) -> Sequence[Any]:
+def _answers(question: Unread, reading: Reading, rows: Rows, members: list[int]) -> Sequence[Any]:
     """Each row's answer; None where it has none, or is too long to be asked."""
     try:
-        return _answered(question, rows)
+        return _answered(question, reading)
     except ERRORS:
-        return [_answer_alone(question, rows.some([i])) for i in range(len(rows.ids))]
+        names = columns_of(question)
+        return [_answer_alone(question, rows.some([i], names)) for i in members]
 
 
 def _answer_alone(question: Unread, row: Rows) -> Any:
     try:
-        return _answered(question, row)[0]
+        return _answered(question, _reading(row))[0]
     except ERRORS:
         return None
 
 
-def _answered(question: Unread, rows: Rows) -> Sequence[Any]:
+def _answered(question: Unread, reading: Reading) -> Sequence[Any]:
     BUDGET.start()
-    reading = Reading(_columns(rows), len(rows.ids), LONGEST_MADE)
     return [answer if is_answer(answer) else None for answer in reading.column(question)]
+
+
+def _reading(rows: Rows) -> Reading:
+    return Reading(_columns(rows), len(rows.ids), LONGEST_MADE)
 
 
 def _columns(rows: Rows) -> dict[str, Sequence[Any]]:
@@ -257,9 +264,11 @@ def _line(pieces: Iterable[Piece]) -> Line:
     return "".join(format_), slots
 
 
-def fill(skeleton: Skeleton, rows: Rows) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
+def fill(
+    skeleton: Skeleton, rows: Rows, reading: Reading | None
+) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
     """The texts and shown choices of rows of one skeleton, as columns; None where each has to be rendered."""
-    reading = Reading(_columns(rows), len(rows.ids), LONGEST_MADE)
+    reading = reading or _reading(rows)
     BUDGET.start()
     try:
         for value in skeleton.put_off:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tests.templates.strategies import columns, make_pack
 from tests.templates.test_engines import check_all_ways
+from zhiling.templates.batch import make_rows
 from zhiling.templates.render import Compiled, compile_template
+from zhiling.templates.skeletons import group
 
 COLUMNS = {
     "text": "string", "other": "string", "label": "label", "options": "strings", "spans": "spans",
@@ -50,7 +52,11 @@ FRAGMENTS = [
     "{{ options | join('、') }}",
     "{{ options | length }}", "{{ options | first }}", "{{ options[-1] }}", "{{ options[1:] | join }}",
     "{{ options | sort | join }}",
-    "{{ options | unique | list | length }}", "{{ options | reverse | join('-') }}",
+    "{{ options | unique | list | length }}", "{{ options | unique | join or '无' }}",
+    "{% set u = options | unique %}{{ u | join }}/{{ u | join }}", "{% if options | unique %}总{% endif %}",
+    "{{ (options[:draw % 3] + ['_'] + options[1:]) | join(' ') }}",
+    "{% set s = spans | sort(attribute='start') %}{% for x in s %}{{ loop.previtem.start < x.start if loop.index0 }}"
+    "{% endfor %}", "{{ options | reverse | join('-') }}",
     "{{ options | map('upper') | join(',') }}",
     "{{ options | map('length') | sum }}", "{{ options | select('equalto', text) | list | length }}",
     "{{ options | max }}",
@@ -126,7 +132,7 @@ def template(draw: st.DrawFn) -> dict[str, Any]:
     made: dict[str, Any] = {"prompt": "问：" + draw(pieces) + "答：", "completion": "{{ verbalizer[label] }}"}
     made |= draw(st.sampled_from([
         {}, {"shuffle_choices": True}, {"choices": "options", "completion": "{{ options[0] }}"},
-        {"choices": "none"},
+        {"choices": "none"}, {"choices": "['甲', '乙', '丙'][:options | unique | list | length]"},
         {"choices": "options | reject('equalto', text) | list", "completion": "{{ choices[0] }}",
          "shuffle_choices": True},
         {"choices": ["一", "二", "三", "四", "五", "六"], "completion": "{{ choices[draw % 6] }}",
@@ -144,6 +150,18 @@ def template(draw: st.DrawFn) -> dict[str, Any]:
 def test_skeletons_say_what_jinja2_says(folder: Path, data: st.DataObject) -> None:
     pack = make_pack(folder, data.draw(template()), columns=COLUMNS, examples=[EXAMPLE])
     check_all_ways(compile_template(pack, "t0"), data.draw(columns(pack)))
+
+
+def test_each_shape_is_told_apart_by_remainders_of_its_own(folder: Path) -> None:
+    """Lists of five and of seven have 5 + 7 skeletons, not 2 * 35."""
+    made = {"prompt": "{{ options[draw % options | length] }}", "completion": "{{ verbalizer[label] }}"}
+    compiled = compile_template(make_pack(folder, made, columns=COLUMNS, examples=[EXAMPLE]), "t0")
+    cells = {name: [value] * 480 for name, value in EXAMPLE.items()}
+    cells["options"] = [list("abcdefg"[: 5 + i % 2 * 2]) for i in range(480)]
+    rows, _ = make_rows(compiled, cells, [str(i) for i in range(480)], seed=1)
+    found = group(compiled, rows)
+    assert sum(len(members) for members, _, _ in found) == 480
+    assert sum(skeleton is not None for _, skeleton, _ in found) == 12
 
 
 @pytest.mark.long
