@@ -41,14 +41,14 @@ def export_shipped(folder: Path, packs: Sequence[str] | None = None) -> list[Pat
 
 def export_texts(tasks: Sequence[Task]) -> dict[str, str]:
     """What `export` writes: file names and texts."""
-    found = {f"{t.pack}/{t.name}.yaml": _yaml({**t.config(), **_documents(t)}) for t in tasks}
+    found = {f"{t.pack}/{t.name}.yaml": as_yaml({**t.config(), **_documents(t)}) for t in tasks}
     for name, (place, members) in groups(tasks).items():
         free = all(t.free for t in tasks if t.name in members)
         mean = [{**MEAN[0], "metric": "exact_match"}] if free else MEAN
         about: dict[str, Any] = {"group": name, "task": members}
         if all(m in {t.name for t in tasks} for m in members):
             about["aggregate_metric_list"] = mean
-        found[f"{place}/_{name}.yaml"] = _yaml(about)
+        found[f"{place}/_{name}.yaml"] = as_yaml(about)
     return found
 
 
@@ -76,5 +76,6 @@ def _documents(task: Task) -> dict[str, Any]:
     return {"dataset_path": "parquet", "dataset_kwargs": kwargs}
 
 
-def _yaml(value: dict[str, Any]) -> str:
+def as_yaml(value: dict[str, Any]) -> str:
+    """A task's or group's configuration as its file holds it."""
     return yaml.safe_dump(value, allow_unicode=True, sort_keys=False, default_flow_style=None, width=110)

@@ -52,6 +52,7 @@ def test_tasks_are_listed_and_exported(release: Path, tmp_path: Path, capsys: py
     assert named["cmrc2018"]["licence"] == "CC BY-SA 4.0"
     assert run_args(["tasks", "export", "-r", str(release), "-o", str(tmp_path), "--templates", "cloze"]) == 0
     assert (tmp_path / "zh/sentiment/zh_sentiment_cloze_2shot.yaml").is_file()
+    assert (tmp_path / "zh/sentiment/reviews_bits_per_byte.yaml").is_file()
 
 
 def test_a_recipe_runs_on_where_no_baseline_fits(

@@ -108,8 +108,10 @@ def export(
     """Write lm-eval tasks: `lm_eval --include_path OUT --tasks zh_sentiment_0shot` runs them without zhiling."""
     from zhiling.eval_tasks.export import export as write
     from zhiling.eval_tasks.export import export_shipped
+    from zhiling.eval_tasks.rolling import rolling_texts
     from zhiling.eval_tasks.run import named_tasks
     from zhiling.eval_tasks.run import tasks_of as of_release
+    from zhiling.store import write_text
 
     if every:
         print(f"{out}: {len(export_shipped(out))} files of tasks and groups")
@@ -120,6 +122,9 @@ def export(
     )
     chosen = of_release(release.resolve(), settings) if release else named_tasks(data, settings, out.resolve())
     write(chosen, out)
+    if release:
+        for name, text in rolling_texts(release.resolve(), {t.pack for t in chosen}).items():
+            write_text(out / name, text)
     print(f"{out}: {len(chosen)} tasks; lm_eval --include_path {out} --tasks {chosen[0].name}")
 
 
