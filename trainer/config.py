@@ -74,6 +74,16 @@ class PretrainSettings(StageSettings):
     batch_tokens: int = Field(8192, ge=16, description="tokens of a global batch")
 
 
+class AdapterSettings(Settings):
+    """A few trained numbers beside frozen weights."""
+
+    method: Literal["lora", "dora", "ia3", "prompt"] = "lora"
+    rank: int = Field(8, ge=1, le=1024, description="of LoRA and DoRA")
+    alpha: float = Field(16.0, gt=0, description="LoRA's product is scaled by alpha over rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    virtual_tokens: int = Field(16, ge=1, le=1024, description="length of a tuned prompt")
+
+
 class InstructSettings(StageSettings):
     """Training on the release's rows, with the loss on completions."""
 
@@ -83,8 +93,7 @@ class InstructSettings(StageSettings):
     packs: list[str] | None = Field(None, description="rows of these packs only")
     templates: list[str] | None = Field(None, description="rows of these templates only")
     shots: list[int] | None = Field(None, description="rows with so many exemplars only")
-
-
+    adapter: AdapterSettings | None = Field(None, description="train an adapter, not the model's own weights")
     shots_per_class: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
         "all", description="texts of each class, by keyed draw: 16 are among 64"
     )

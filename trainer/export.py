@@ -58,7 +58,14 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
         )
     quiet()
     with atomic_folder(stage.folder) as part:
-        model.cpu().eval().save_pretrained(part)
+        model.cpu().eval()
+        if hasattr(model, "get_base_model"):  # an adapter that cannot be merged: its base goes along
+            model.get_base_model().save_pretrained(part / "base")
+            tokenizer.save_pretrained(part / "base")
+            model.peft_config[model.active_adapter].base_model_name_or_path = "base"
+            model.save_pretrained(part, save_embedding_layers=False)  # else peft asks the Hub for the base
+        else:
+            model.save_pretrained(part)
         tokenizer.save_pretrained(part)
         if (stage.work / "metrics.jsonl").is_file():
             text = (stage.work / "metrics.jsonl").read_text(encoding="utf-8")

@@ -73,7 +73,11 @@ def load_model(folder: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from zhiling.trainer.adapters import is_adapter, load_adapter
+
     require_safetensors(folder)
+    if is_adapter(folder):
+        return load_adapter(folder)
     if read_json(folder / "config.json").get("model_type") in ENCODERS:
         raise UserError(str(folder), "an encoder, which does not continue a text", "give a decoder")
     quiet()
@@ -84,7 +88,7 @@ def load_model(folder: Path) -> Any:
 
 def require_safetensors(folder: Path) -> None:
     """Raise UserError unless `folder` is a model whose weights are safetensors."""
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise UserError(str(folder), "no config.json in it", "give the folder of a transformers model")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})

@@ -19,6 +19,7 @@ from zhiling.trainer.checkpoint import changes, claim
 from zhiling.trainer.config import InstructSettings, StageSettings, TrainSettings
 
 if TYPE_CHECKING:
+    from zhiling.trainer.adapters import Adapted
     from zhiling.trainer.batches import Batches, Micro
 
 
@@ -51,9 +52,12 @@ class Stage:
 
 def identity(model: Path) -> str:
     """What tells one model folder from another: its manifest's digest, or that of all files in a foreign one."""
+    from zhiling.trainer.adapters import base_of, is_adapter
     from zhiling.trainer.model import require_safetensors
 
     require_safetensors(model)
+    if is_adapter(model):
+        return digest([identity(base_of(model)), files_below(model)])
     return file_digest(model / MANIFEST) if (model / MANIFEST).is_file() else digest(files_below(model))
 
 
@@ -156,7 +160,8 @@ def _on_rows(stage: Stage, settings: TrainSettings, own: InstructSettings) -> No
 
     assert stage.parent is not None
     model, tokenizer = load_model(stage.parent), load_tokenizer(stage.parent)
-    context, whole = model.config.max_position_embeddings, own.loss_on == "prompt_and_completion"
+    prompt = own.adapter.virtual_tokens if own.adapter and own.adapter.method == "prompt" else 0
+    context, whole = model.config.max_position_embeddings - prompt, own.loss_on == "prompt_and_completion"
     made = {}
     for side in SIDES if own.shots_per_class != 0 else SIDES[1:]:
         table = select_rows(stage.release, side, own, settings.seed)
@@ -166,12 +171,18 @@ def _on_rows(stage: Stage, settings: TrainSettings, own: InstructSettings) -> No
     batches = Drawn(made["train"], own.batch_rows, settings.seed, pad, own.average) if "train" in made else None
     held_out = Drawn(made["validation"], own.batch_rows, settings.seed, pad, own.average)
     validation = held_out.some(range(len(held_out.rows)), own.micro_tokens)
-    _train(stage, settings, own, model, tokenizer, batches, validation, {k: v.counts for k, v in made.items()})
+    adapted = None
+    if own.adapter and batches:
+        from zhiling.trainer.adapters import adapt
+
+        adapted = adapt(model, own.adapter, settings.seed)
+    counts: dict[str, Any] = {side: rows.counts for side, rows in made.items()}
+    _train(stage, settings, own, model, tokenizer, batches, validation, counts, adapted)
 
 
 def _train(
     stage: Stage, settings: TrainSettings, own: StageSettings, model: Any, tokenizer: Any, batches: "Batches | None",
-    validation: "list[Micro]", counts: dict[str, Any],
+    validation: "list[Micro]", counts: dict[str, Any], adapted: "Adapted | None" = None,
 ) -> None:
     """Run the loop and export what it found; without batches (no row to learn from) the model as it is."""
     from zhiling.trainer.device import bf16_wanted, flops_per_token, peak_flops, pick_device
@@ -182,15 +193,17 @@ def _train(
 
     device = pick_device()
     bf16 = bf16_wanted(settings.precision, device)
+    model, loss = (adapted.model, adapted.loss) if adapted else (model, token_loss)
     model.to(device)
     if batches is None:
-        outcome = Outcome(0, 0, 0, evaluate(model, validation, token_loss, bf16))
+        outcome = Outcome(0, 0, 0, evaluate(model, validation, loss, bf16))
     else:
         share = counts["train"]["learned"] / counts["train"]["tokens"]
         flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])
-        run = Run(stage.name, batches, validation, token_loss, own, stage.work, bf16, flops, peak_flops(device, bf16))
+        run = Run(stage.name, batches, validation, loss, own, stage.work, bf16, flops, peak_flops(device, bf16))
         if stage.dry:
             table(f"{stage.name}, not run", ["what", "how much"], plan(model, run).lines())
             return
         outcome = train(model, run)
+        model = adapted.finish() if adapted else model
     export(stage, model, tokenizer, outcome, counts)

@@ -5,6 +5,7 @@ the trainer encodes is what lm-eval encodes. Refuses nothing: every byte is a to
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from zhiling.trainer.config import TokenizerSettings
@@ -32,8 +33,12 @@ def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings, context: 
     )
 
 
-def load_tokenizer(folder: Any) -> Any:
-    """The tokenizer of a model folder."""
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder; of an adapter without one, its base's."""
     from transformers import AutoTokenizer
 
+    from zhiling.trainer.adapters import base_of, is_adapter
+
+    if is_adapter(folder) and not (folder / "tokenizer_config.json").is_file():
+        folder = base_of(folder)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
