@@ -67,16 +67,15 @@ class Shape:
     steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
 
 
-def group(compiled: Compiled, rows: Rows) -> list[Part]:
+def group(compiled: Compiled, rows: Rows) -> Iterator[Part]:
     """The places of rows that are rendered alike, with their skeleton; None where there is none."""
     places = defaultdict(list)
-    found: list[Part] = [([i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None, None)]
+    yield [i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None, None
     for i, (shape, own) in enumerate(zip(_shapes(compiled, rows), rows.own, strict=True)):
         if own <= LONGEST_OWN:
             places[shape].append(i)
     for shape, members in places.items():
-        found += _of_shape(compiled, rows, members, compiled.learnt.shapes.get(shape) or _new(compiled, shape))
-    return found
+        yield from _of_shape(compiled, rows, members, compiled.learnt.shapes.get(shape) or _new(compiled, shape))
 
 
 def _new(compiled: Compiled, shape: Hashable) -> Shape:

@@ -21,6 +21,7 @@ LARGEST_STEP = 2_000    # so many remainders may tell rows apart
 LARGEST_ANSWER = 24     # numbers up to this are answers
 MOST_ASKED = 48         # questions in one trial; rows of which more has to be asked are better rendered on their own
 PLAIN = {str, int, float, bool, type(None)}
+KEPT = 40               # times what one value may be long, all that is made of a row may be
 AT_ONCE = 64            # rows, so that what is too long is found before there is too much of it
 
 
@@ -228,6 +229,7 @@ class Reading:
     def __init__(self, columns: Mapping[str, Sequence[Any]], count: int, longest: int) -> None:
         self.columns, self.count, self.longest = columns, count, longest
         self.characters = self.items = 0  # in the largest of the values that were checked
+        self.kept = 0  # characters and items, at most, in all that was made of a row
         self.made: dict[int, tuple[Unread, Sequence[Any]]] = {}
 
     def column(self, value: Any) -> Sequence[Any]:
@@ -256,22 +258,29 @@ class Reading:
         columns = list(map(self.column, [*value.args, *value.kwargs.values()]))
         make = partial(_call, value.make, len(value.args), list(value.kwargs)) if value.kwargs else value.make
         made: list[Any] = []
+        largest = 0
         for start in range(0, self.count, AT_ONCE):
             made += map(make, *(column[start : start + AT_ONCE] for column in columns))
-            self.check(made[start:])
+            largest = max(largest, self.check(made[start:]))
+        self.kept += largest
+        if self.kept > KEPT * self.longest:
+            raise Excess("too much is made of many rows at once")
         if any(hasattr(kind, "__next__") for kind in set(map(type, made))):
             return [Once(found) if hasattr(found, "__next__") else found for found in made]
         return made
 
-    def check(self, values: Sequence[Any]) -> None:
-        """Note how large `values` are. Raises Excess where one is too long."""
-        kinds = set(map(type, values))
+    def check(self, values: Sequence[Any]) -> int:
+        """Note how large `values` are, and say it of the largest. Raises Excess where one is too long."""
+        kinds, largest = set(map(type, values)), 0
         if kinds <= {str}:
-            self.characters = max([self.characters, *map(len, values)])
+            largest = max(map(len, values))
+            self.characters = max(self.characters, largest)
         elif not kinds <= PLAIN:
-            self.items = max([self.items, *(len(value) for value in values if hasattr(value, "__len__"))])
-        if max(self.characters, self.items) > self.longest:
+            largest = max((len(value) for value in values if hasattr(value, "__len__")), default=0)
+            self.items = max(self.items, largest)
+        if largest > self.longest:
             raise Excess("a value is too long to be made in many rows at once")
+        return largest
 
 
 def _call(make: Callable[..., Any], count: int, names: Sequence[str], *args: Any) -> Any:

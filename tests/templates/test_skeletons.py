@@ -159,7 +159,7 @@ def test_each_shape_is_told_apart_by_remainders_of_its_own(folder: Path) -> None
     cells = {name: [value] * 480 for name, value in EXAMPLE.items()}
     cells["options"] = [list("abcdefg"[: 5 + i % 2 * 2]) for i in range(480)]
     rows, _ = make_rows(compiled, cells, [str(i) for i in range(480)], seed=1)
-    found = group(compiled, rows)
+    found = list(group(compiled, rows))
     assert sum(len(members) for members, _, _ in found) == 480
     assert sum(skeleton is not None for _, skeleton, _ in found) == 12
 

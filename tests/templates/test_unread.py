@@ -100,6 +100,15 @@ def test_generators_are_true_and_read_once() -> None:
         reading.column(made(tuple, generator))
 
 
+def test_little_is_kept_of_many_values() -> None:
+    reading = Reading({"text": ["a" * 90, ""]}, 2, longest=100)
+    kept = [made(str.upper, TEXT) for _ in range(45)]
+    for value in kept[:44]:
+        reading.column(value)
+    with pytest.raises(Excess, match="too much is made of many rows at once"):
+        reading.column(kept[44])
+
+
 @pytest.mark.parametrize("look", [str, repr, len, hash, lambda value: value[0], lambda value: value == "x"])
 def test_generators_are_not_looked_at(look: Callable[[Any], Any]) -> None:
     with pytest.raises((Excess, TypeError)):
