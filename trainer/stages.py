@@ -185,13 +185,14 @@ def _train(
     validation: "list[Micro]", counts: dict[str, Any], adapted: "Adapted | None" = None,
 ) -> None:
     """Run the loop and export what it found; without batches (no row to learn from) the model as it is."""
-    from zhiling.trainer.device import bf16_wanted, flops_per_token, peak_flops, pick_device
+    from zhiling.trainer.device import bf16_wanted, flops_per_token, peak_flops, pick_device, use_threads
     from zhiling.trainer.export import export
     from zhiling.trainer.loop import Outcome, Run, evaluate, train
     from zhiling.trainer.loss import token_loss
     from zhiling.trainer.plan import plan
 
     device = pick_device()
+    use_threads(sum(p.numel() for p in model.parameters()), device)
     bf16 = bf16_wanted(settings.precision, device)
     model, loss = (adapted.model, adapted.loss) if adapted else (model, token_loss)
     model.to(device)
