@@ -128,6 +128,22 @@ def export(
     print(f"{out}: {len(chosen)} tasks; lm_eval --include_path {out} --tasks {chosen[0].name}")
 
 
+@tasks_app.command("pass-at-k")
+def pass_at_k(
+    problems: Annotated[Path, typer.Argument(help="HumanEval's problems: JSONL or JSONL.gz.")],
+    samples: Annotated[Path, typer.Argument(help="What a model wrote: JSONL of task_id and completion.")],
+    k: Annotated[str, typer.Option("--k", help="As 1,10.")] = "1",
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run the code, fenced in.")] = False,
+) -> None:
+    """Run code that a model wrote against its tests; print pass@k as JSON."""
+    import json
+
+    from zhiling.eval_tasks.code_runner import score
+
+    ks = [n for n in _numbers(k, "--k") or [1] if n]
+    print(json.dumps(score(problems, samples, ks or [1], allow_code)))
+
+
 def _words(text: str) -> list[str] | None:
     return None if text == "all" else [word.strip() for word in text.split(",") if word.strip()]
 
