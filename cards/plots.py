@@ -58,3 +58,16 @@ def histogram(title: str, series: Mapping[str, Sequence[float]], unit: str) -> s
     axes.set_ylabel("share", color=INK)
     axes.legend(frameon=False)
     return _svg(figure)
+
+
+def heatmap(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]) -> str:
+    """Shares from 0 to 1 as coloured cells with their numbers."""
+    figure, axes = _figure(2.5 + 1.2 * len(columns), 1.2 + 0.5 * len(rows))
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), list(columns))
+    axes.set_yticks(range(len(rows)), list(rows))
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else INK)
+    axes.set_title(title, loc="left", color=INK)
+    return _svg(figure)

@@ -133,13 +133,20 @@ class Drawn:
 
     def batch(self, step: int, micro_tokens: int) -> list[Micro]:
         """The micro-batches of a step."""
+        return cut(self.drawn(step), micro_tokens, self.pad, self.average)
+
+    def drawn(self, step: int) -> list[Row]:
+        """The rows of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, order(self.seed, epoch, len(self.rows)))
         members = self._epoch[1][place * self.size : (place + 1) * self.size]
-        return self.some([int(m) for m in members], micro_tokens)
+        return [self.row(int(m)) for m in members]
+
+    def row(self, member: int) -> Row:
+        """One row."""
+        return Row(*self.rows.row(member), (self.rows.ids[member],))
 
     def some(self, members: Sequence[int], micro_tokens: int) -> list[Micro]:
         """The rows called `members` as one global batch."""
-        rows = [Row(*self.rows.row(m), (self.rows.ids[m],)) for m in members]
-        return cut(rows, micro_tokens, self.pad, self.average)
+        return cut([self.row(m) for m in members], micro_tokens, self.pad, self.average)

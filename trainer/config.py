@@ -4,13 +4,15 @@ In: the YAML mapping under `train:`. Out: frozen settings with a default for eve
 values that cannot train.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from zhiling.settings import Settings
 
 Preset = Literal["pico", "nano", "mini", "small", "medium"]
+Method = Literal["plain", "replay", "ewc", "distill", "adapters"]
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 class TokenizerSettings(Settings):
@@ -105,6 +107,17 @@ class FinetuneSettings(InstructSettings):
     epochs: float = Field(3.0, gt=0, le=10_000)
 
 
+class ContinualSettings(Settings):
+    """How earlier tasks are kept in mind when training goes on with new ones."""
+
+    method: Method = "replay"
+    share: float = Field(0.25, gt=0, lt=1, description="replay: rows of earlier tasks in each batch")
+    weight: float = Field(1.0, gt=0, description="ewc, distill: of the second term of the loss")
+    temperature: float = Field(2.0, gt=0, description="distill: both models' answers are softened by it")
+    fisher_rows: int = Field(200, ge=1, description="ewc: rows of a task that tell which weights matter")
+    score_rows: int = Field(200, ge=1, description="validation rows of each task that are scored")
+
+
 class TrainSettings(Settings):
     """The recipe's `train` section."""
 
@@ -114,6 +127,7 @@ class TrainSettings(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     instruct: InstructSettings = InstructSettings()
     finetune: FinetuneSettings = FinetuneSettings()
+    continual: ContinualSettings = ContinualSettings()
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast where it is fast, or not")
 
     @model_validator(mode="after")

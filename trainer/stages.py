@@ -20,7 +20,10 @@ from zhiling.trainer.config import InstructSettings, StageSettings, TrainSetting
 
 if TYPE_CHECKING:
     from zhiling.trainer.adapters import Adapted
-    from zhiling.trainer.batches import Batches, Micro
+    from zhiling.trainer.batches import Batches, Drawn, Micro
+    from zhiling.trainer.loss import Loss
+
+    Change = Callable[["Stage", Any, Any, Drawn], tuple[Batches, Loss]]
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,24 @@ def pretrain(release: Path, settings: TrainSettings, folder: Path, dry: bool = F
     """Train a tokenizer and a model from scratch on the train texts of a release's corpora."""
     chosen = settings.model_dump(mode="json", include={"seed", "tokenizer", "model", "pretrain", "precision"})
     stage = Stage("pretrain", Path(release), Path(folder), chosen, None, dry)
-    return _make(stage, lambda stage: _pretrain(stage, settings))
+    return make(stage, lambda stage: _pretrain(stage, settings))
 
 
 def instruct(release: Path, pretrained: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
     """Train a model on the rows of a release, with the loss on completions."""
     chosen = settings.model_dump(mode="json", include={"seed", "instruct", "precision"})
     stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained), dry)
-    return _make(stage, lambda stage: _on_rows(stage, settings, settings.instruct))
+    return make(stage, lambda stage: on_rows(stage, settings, settings.instruct))
 
 
 def finetune(release: Path, model: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
     """Train a model on one task's rows, perhaps on a few texts of each class only."""
     chosen = settings.model_dump(mode="json", include={"seed", "finetune", "precision"})
     stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model), dry)
-    return _make(stage, lambda stage: _on_rows(stage, settings, settings.finetune))
+    return make(stage, lambda stage: on_rows(stage, settings, settings.finetune))
 
 
-def _make(stage: Stage, run: Callable[[Stage], None]) -> Path:
+def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
     """Run a stage unless its folder is up to date; a dry one in a folder that is thrown away."""
     made_from = stage.made_from()
     if (stage.folder / MANIFEST).is_file():
@@ -150,8 +153,10 @@ def _tokenizer_texts(stage: Stage, settings: TrainSettings, texts: list[tuple[st
     return found
 
 
-def _on_rows(stage: Stage, settings: TrainSettings, own: InstructSettings) -> None:
-    """Train on rows of a release, from the parent's weights."""
+def on_rows(
+    stage: Stage, settings: TrainSettings, own: InstructSettings, change: "Change | None" = None
+) -> None:
+    """Train on rows of a release, from the parent's weights; `change` may give other batches and another loss."""
     from zhiling.trainer.batches import Drawn
     from zhiling.trainer.data import SIDES, encode_examples, write_rows
     from zhiling.trainer.model import load_model
@@ -176,8 +181,14 @@ def _on_rows(stage: Stage, settings: TrainSettings, own: InstructSettings) -> No
         from zhiling.trainer.adapters import adapt
 
         adapted = adapt(model, own.adapter, settings.seed)
+    learned: Batches | None = batches
+    if change and batches:
+        from zhiling.trainer.adapters import Adapted
+
+        learned, loss = change(stage, model, tokenizer, batches)
+        adapted = Adapted(model, loss, lambda: model)
     counts: dict[str, Any] = {side: rows.counts for side, rows in made.items()}
-    _train(stage, settings, own, model, tokenizer, batches, validation, counts, adapted)
+    _train(stage, settings, own, model, tokenizer, learned, validation, counts, adapted)
 
 
 def _train(

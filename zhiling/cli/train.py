@@ -66,6 +66,27 @@ def finetune(
     _show(run(release, model, settings.model_copy(update={"finetune": own}), out, dry_run), dry_run)
 
 
+@app.command("continue")
+def carry_on(
+    model: Model,
+    releases: Annotated[list[Path], typer.Argument(help="Releases in order; each pack of each is a task.")],
+    out: Out,
+    recipe: Recipe = None,
+    method: Annotated[str | None, typer.Option(help="plain, replay, ewc, distill or adapters.")] = None,
+) -> None:
+    """Train on one task after another; score each after each, and say what was forgotten."""
+    from zhiling.errors import UserError, did_you_mean
+    from zhiling.trainer.config import METHODS
+    from zhiling.trainer.continual import carry_on as run
+
+    settings = _settings(recipe)
+    if method is not None and method not in METHODS:
+        raise UserError("--method", f"'{method}'", did_you_mean(method, METHODS))
+    own = settings.continual.model_copy(update={"method": method} if method else {})
+    run(model, releases, settings.model_copy(update={"continual": own}), out)
+    print(out)
+
+
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
     pack: Annotated[str, typer.Argument(help="A shipped pack (zh/sentiment) or a pack's folder.")],
