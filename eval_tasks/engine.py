@@ -12,15 +12,15 @@ import pyarrow as pa
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # zhiling has a bar of its own; lm-eval draws one for every task
 
-from lm_eval.api.instance import Instance  # noqa: E402
-from lm_eval.api.model import LM  # noqa: E402
-from lm_eval.api.task import ConfigurableTask  # noqa: E402
-from lm_eval.evaluator import evaluate  # noqa: E402
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.evaluator import evaluate
 
-from zhiling.errors import UserError, one_line  # noqa: E402
-from zhiling.eval_tasks.config import EvalSettings  # noqa: E402
-from zhiling.eval_tasks.models import Subject  # noqa: E402
-from zhiling.eval_tasks.task import Task  # noqa: E402
+from zhiling.errors import UserError, one_line
+from zhiling.eval_tasks.config import EvalSettings
+from zhiling.eval_tasks.models import Subject
+from zhiling.eval_tasks.task import Task
 
 HF_BATCH = 16
 Results = dict[str, Any]
