@@ -68,6 +68,6 @@ def heatmap(title: str, rows: Sequence[str], columns: Sequence[str], values: Seq
     axes.set_yticks(range(len(rows)), list(rows))
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.6 else INK)
+            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else INK)
     axes.set_title(title, loc="left", color=INK)
     return _svg(figure)
