@@ -13,7 +13,6 @@ EXTRAS = {
     "retrieve": ["bm25s"],
     "ray": ["ray"],
     "train": ["torch", "transformers", "tokenizers", "safetensors", "peft"],
-    "sweep": ["optuna"],
     "eval": ["lm_eval", "accelerate", "sacrebleu"],
 }
 

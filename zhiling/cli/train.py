@@ -1,4 +1,4 @@
-"""`zhiling train`, `sweep`, `predict`: a release to a model, and a model's answers."""
+"""`zhiling train`, `predict`: a release to a model, and a model's answers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
