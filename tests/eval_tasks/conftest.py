@@ -10,8 +10,6 @@ import pytest
 from tests.conftest import RecipeMaker
 
 os.environ.setdefault("TQDM_DISABLE", "1")
-# the release's documents are at hand: nothing may be fetched
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")
