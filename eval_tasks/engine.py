@@ -4,14 +4,10 @@ In: a subject, tasks with their documents. Out: lm-eval's own results and sample
 the requests, calls the model and computes the metrics; nothing is downloaded and no code of a task is run.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-
-os.environ.setdefault("TQDM_DISABLE", "1")  # zhiling has a bar of its own; lm-eval draws one for every task
-
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask

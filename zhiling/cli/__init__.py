@@ -1,6 +1,7 @@
 """The front door: every command, and how errors reach a person. Heavy libraries load inside the commands."""
 
 import errno
+import os
 import sys
 from typing import Annotated
 
@@ -51,6 +52,7 @@ def main() -> None:
 
 def run_args(args: list[str]) -> int:
     """Run one command line and return its exit code."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # zhiling has bars of its own; libraries draw one for every task
     cut = args.index("--") if "--" in args else len(args)
     front = [a for a in args[:cut] if a in ANYWHERE]
     debug = "--debug" in front
