@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhiling.builders.exemplars import label_of
-from zhiling.builders.shingles import is_unspaced, shingle
-from zhiling.rows import Columns
+from zhiling.builders.shingles import shingle
+from zhiling.rows import Columns, is_unspaced
 
 MOST = 20_000  # rows that the linear model is fitted on
 

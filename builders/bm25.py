@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zhiling.builders.shingles import Hashes, is_unspaced, shingle
+from zhiling.builders.shingles import Hashes, shingle
 from zhiling.errors import UserError
+from zhiling.rows import is_unspaced
 
 Scores = NDArray[np.float32]
 HEAD = 32  # places that are put in order first

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
-from zhiling.builders.shingles import Shingles, is_unspaced, shingle
+from zhiling.builders.shingles import Shingles, shingle
 from zhiling.errors import UserError, one_line
-from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns
+from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, is_unspaced
 from zhiling.settings import Settings
 from zhiling.store import PARQUET, atomic, file_digest, read_manifest
 

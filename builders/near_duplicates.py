@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zhiling.builders.shingles import Offsets, Shingles, is_unspaced, shingle
+from zhiling.builders.shingles import Offsets, Shingles, shingle
+from zhiling.rows import is_unspaced
 from zhiling.settings import Settings
 
 Scores = NDArray[np.float64]

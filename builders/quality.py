@@ -9,7 +9,7 @@ import unicodedata
 
 from pydantic import Field
 
-from zhiling.builders.shingles import is_unspaced
+from zhiling.rows import is_unspaced
 from zhiling.settings import Settings
 
 GRAM = 4

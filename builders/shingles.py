@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue", "wuu"})  # languages without spaces
 Hashes = NDArray[np.uint64]
 Offsets = NDArray[np.int64]
 CODE_POINTS = 0x110000
@@ -33,11 +32,6 @@ class Shingles:
     def of(self, index: int) -> Hashes:
         """The shingles of one text."""
         return self.hashes[self.offsets[index] : self.offsets[index + 1]]
-
-
-def is_unspaced(language: str) -> bool:
-    """Whether words are written without spaces, by the language's code."""
-    return language.lower().replace("_", "-").split("-")[0] in UNSPACED
 
 
 def shingle(texts: Sequence[str], characters: int | None, words: int = 1) -> Shingles:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from zhiling.builders.shingles import is_unspaced
 from zhiling.builders.sources import Malformed, Row, Unit
 from zhiling.errors import one_line
+from zhiling.rows import is_unspaced
 
 NAMED = {"nr": "nr", "ns": "ns", "nt": "nt", "nz": "nz"}  # People's Daily: person, place, organisation, other name
 DATED = re.compile(r"^\d{8}-\d\d-\d{3}-\d{3}/m\s*")

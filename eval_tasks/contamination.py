@@ -20,12 +20,11 @@ import pyarrow.parquet as pq
 from zhiling.errors import UserError, one_line
 from zhiling.eval_tasks.models import Subject
 from zhiling.eval_tasks.results import KIND, Run, Sample, read_run
-from zhiling.rows import BETWEEN_SHOTS, SPLITS
+from zhiling.rows import BETWEEN_SHOTS, SPLITS, is_unspaced
 from zhiling.store import MANIFEST, differences, file_digest, read_manifest, write_manifest
 from zhiling.templates.pack import read_pack
 
 NGRAM = 13
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue", "wuu"})  # languages without spaces
 Fields = tuple[str, ...]   # what a row says, labels left out
 Marks = dict[str, dict[str, int]]
 
@@ -139,11 +138,6 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _strings(inner)
-
-
-def is_unspaced(language: str) -> bool:
-    """Whether words are written without spaces, by the language's code."""
-    return re.split("[-_]", language.lower())[0] in UNSPACED
 
 
 def pieces(fields: Fields, unspaced: bool) -> set[str]:

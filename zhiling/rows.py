@@ -65,6 +65,14 @@ EXAMPLE_SCHEMA = pa.schema(
 )
 
 
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue", "wuu"})  # languages without spaces
+
+
+def is_unspaced(language: str) -> bool:
+    """Whether words are written without spaces, by the language's code."""
+    return language.lower().replace("_", "-").split("-")[0] in UNSPACED
+
+
 def corpus_schema(columns: Columns) -> pa.Schema:
     """Schema of corpus rows whose pack declares `columns`."""
     return pa.schema([*ROW_FIELDS, *((name, ARROW_TYPES[kind]) for name, kind in columns.items())])

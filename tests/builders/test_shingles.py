@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.builders.shingles import is_unspaced, shingle
+from zhiling.builders.shingles import shingle
+from zhiling.rows import is_unspaced
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=30)
 
