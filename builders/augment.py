@@ -21,7 +21,7 @@ from zhiling.builders.augmenters import Part, back_translation, keyed_augmenter,
 from zhiling.builders.clean import fold
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.errors import one_line
-from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, conform, split_schema
+from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, conform, split_schema, strings_in
 from zhiling.seeds import uniform
 from zhiling.settings import Settings
 from zhiling.templates.pack import Pack, read_pack
@@ -163,16 +163,9 @@ def _held_strings(row: Mapping[str, Any], columns: Columns) -> set[str]:
         if kind == "spans":
             found |= {span["text"] for span in value or ()}
         elif kind in ("strings", "json"):
-            found |= set(_strings(value))
+            found |= set(strings_in(value))
     return {text for text in found if text.strip()}
 
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | dict):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _strings(inner)
 
 
 def _pieces(text: str, kept: Sequence[str], language: str) -> list[tuple[str, bool]]:

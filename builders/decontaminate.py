@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.builders.shingles import Shingles, shingle
 from zhiling.errors import UserError, one_line
-from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, is_unspaced
+from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, is_unspaced, strings_in
 from zhiling.settings import Settings
 from zhiling.store import PARQUET, atomic, file_digest, read_manifest
 
@@ -120,11 +120,11 @@ def _texts(each: EvaluationTexts, base: Path) -> Iterator[str]:
     if each.release:
         for path in sorted((base / each.release / "corpus").glob("*/test-*.parquet")):
             for row in pq.read_table(path).to_pylist():
-                yield from _strings({k: v for k, v in row.items() if k not in _OWN})
+                yield from strings_in({k: v for k, v in row.items() if k not in _OWN})
         return
     rows = _task_documents(each.task) if each.task else _file_rows(base / (each.file or ""))
     for row in rows:
-        yield from _strings({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
+        yield from strings_in({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
 
 
 def _file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -153,13 +153,6 @@ def _task_documents(name: str | None) -> Iterable[Mapping[str, Any]]:
         raise UserError(f"task {name}", f"cannot be read ({one_line(str(error), 120)})", "check the name") from None
 
 
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(inner)
-
 
 def _pieces(texts: Sequence[str], unspaced: bool, ngram: int) -> Shingles:
     """Runs of `ngram` characters or words of each text; a shorter text is one piece, whole."""
@@ -184,7 +177,7 @@ def check(job: Checked) -> Iterator[Piece]:
     values = {name: table[name].to_pylist() for name in columns}
     owners, texts = [], []
     for i in train:
-        for text in (t for name in columns for t in _strings(values[name][i])):
+        for text in (t for name in columns for t in strings_in(values[name][i])):
             owners.append(i)
             texts.append(text)
     unspaced = is_unspaced(job.language)

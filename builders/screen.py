@@ -12,7 +12,7 @@ from typing import Any
 
 from zhiling.builders.personal_data import Found, PersonalSettings, find, mask, moved
 from zhiling.builders.quality import QualitySettings, fault
-from zhiling.rows import ColumnType
+from zhiling.rows import ColumnType, strings_in
 from zhiling.settings import Settings
 from zhiling.store import canonical_json
 
@@ -48,7 +48,7 @@ def screen(
     kinds = {each.kind for each in (f for finds in found.values() for f in finds)}
     for column, kind in columns.items():
         if kind not in ("string", "label"):
-            kinds |= {each.kind for text in _strings(fields[column]) for each in find(text, personal)}
+            kinds |= {each.kind for text in strings_in(fields[column]) for each in find(text, personal)}
     if not kinds or personal.action == "report":
         return Screened(fields, sorted(kinds))
     kept = masked(fields, settings, found)
@@ -93,10 +93,3 @@ def _realigned(
             first, last = moved(start, finds), moved(end, finds, end=True)
             return {**span, "start": first, "text": after[column][first:last]}
     return span
-
-
-def _strings(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else []
-    return [text for v in inner for text in _strings(v)]

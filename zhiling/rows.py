@@ -4,8 +4,8 @@ Corpus rows, split rows and example rows are different schemas, and each step co
 that were not split have no `augmentation` to fill, so augmenting before splitting, the classic leak, cannot run.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -71,6 +71,15 @@ UNSPACED = frozenset({"zh", "ja", "th", "lo", "km", "my", "bo", "yue", "wuu"})  
 def is_unspaced(language: str) -> bool:
     """Whether words are written without spaces, by the language's code."""
     return language.lower().replace("_", "-").split("-")[0] in UNSPACED
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Every text inside a field's value, however deep it stands in lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from strings_in(inner)
 
 
 def corpus_schema(columns: Columns) -> pa.Schema:
