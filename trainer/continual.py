@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zhiling.cards.plots import heatmap
 from zhiling.console import note, table
-from zhiling.errors import UserError
+from zhiling.errors import UserError, did_you_mean
 from zhiling.seeds import draws
 from zhiling.store import MANIFEST, file_digest, read_manifest, write_json, write_text
 from zhiling.trainer.config import AdapterSettings, ContinualSettings, InstructSettings, TrainSettings
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from zhiling.trainer.batches import Batches, Drawn, Micro
     from zhiling.trainer.loss import Loss, OnDevice
+
+
+REMEMBERS = {"replay": {"share"}, "ewc": {"weight", "fisher_rows"}, "distill": {"weight", "temperature"}}
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,18 @@ class Task:
     def name(self) -> str:
         """A folder's name for it."""
         return self.pack.replace("/", "-")
+
+
+def tasks_of(releases: Sequence[Path], wanted: Sequence[str] | None) -> list[Task]:
+    """The packs of each release as tasks: those wanted, in that order, or all by name."""
+    tasks = [Task(Path(r), pack) for r in releases for pack in sorted(read_manifest(Path(r), "release")["packs"])]
+    if wanted is None:
+        return tasks
+    known = {task.pack for task in tasks}
+    for pack in wanted:
+        if pack not in known:
+            raise UserError("train: finetune.packs", f"no '{pack}' in these releases", did_you_mean(pack, known))
+    return [t for r in releases for pack in wanted for t in tasks if (t.release, t.pack) == (Path(r), pack)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def carry_on(model: Path, releases: Sequence[Path], settings: TrainSettings, out
     if adapter and (own.method != "adapters" or adapter.method == "prompt"):
         raise UserError("train: finetune.adapter", f"'{adapter.method}' with continual.method {own.method}",
                         "use lora, dora or ia3 with method adapters, or no adapter")
-    tasks = [Task(Path(r), pack) for r in releases for pack in sorted(read_manifest(Path(r), "release")["packs"])]
+    tasks = tasks_of(releases, settings.finetune.packs)
     held_out = [_held_out(task, settings) for task in tasks]
     folders: list[Path] = []
     base = Path(model)
@@ -98,9 +113,11 @@ def _learn(i: int, tasks: list[Task], folders: list[Path], parent: Path, setting
     if own.method == "adapters" and settings.finetune.adapter is None:
         update["adapter"] = AdapterSettings()
     rows = settings.finetune.model_copy(update=update)
-    chosen = settings.model_dump(mode="json", include={"seed", "continual", "precision"})
+    chosen = settings.model_dump(mode="json", include={"seed", "precision"})
     chosen["finetune"] = rows.model_dump(mode="json")
-    chosen["after"] = [[file_digest(task.release / MANIFEST), task.pack] for task in before]
+    if before and own.method in REMEMBERS:  # else nothing here hangs on them: the first task is the same for all
+        chosen["continual"] = own.model_dump(mode="json", include={"method", *REMEMBERS[own.method]})
+        chosen["after"] = [[file_digest(task.release / MANIFEST), task.pack] for task in before]
 
     def change(stage: Stage, model: Any, tokenizer: Any, batches: "Drawn") -> "tuple[Batches, Loss]":
         from zhiling.trainer.loss import token_loss
@@ -112,7 +129,7 @@ def _learn(i: int, tasks: list[Task], folders: list[Path], parent: Path, setting
             return batches, elastic(model, [fisher(f, drawn, own.fisher_rows) for drawn, f in old], own.weight)
         return batches, distilled(parent, own)
 
-    hook = change if before and own.method in {"replay", "ewc", "distill"} else None
+    hook = change if "continual" in chosen else None
     stage = Stage("continue", tasks[i].release, out / f"{i + 1}-{tasks[i].name}", chosen, parent)
     return make(stage, lambda stage: on_rows(stage, settings, rows, hook))
 

@@ -10,10 +10,10 @@ import torch
 
 from zhiling.cli import run_args
 from zhiling.errors import UserError
-from zhiling.store import read_manifest
+from zhiling.store import read_manifest, write_manifest
 from zhiling.trainer.batches import Drawn
 from zhiling.trainer.config import ContinualSettings, TrainSettings
-from zhiling.trainer.continual import Forgetting, Replay, carry_on, distilled, elastic, fisher
+from zhiling.trainer.continual import Forgetting, Replay, carry_on, distilled, elastic, fisher, tasks_of
 from zhiling.trainer.data import Rows, encode_examples, read_examples, write_rows
 from zhiling.trainer.loss import on_device, token_loss
 from zhiling.trainer.model import load_model
@@ -129,6 +129,25 @@ def test_a_second_run_trains_nothing_again_and_finds_the_same(
     capsys.readouterr()
     assert carry_on(pretrained, [release, release], settings("ewc"), tmp_path / "out") == first
     assert capsys.readouterr().err.count("is up to date") == 2
+
+
+def test_the_recipe_says_which_packs_in_which_order(tmp_path: Path) -> None:
+    releases = [tmp_path / "a", tmp_path / "b"]
+    for folder, packs in zip(releases, (["zh/nli", "zh/sentiment", "zh/topic"], ["zh/matching"]), strict=True):
+        folder.mkdir()
+        write_manifest(folder, "release", {"packs": {pack: {} for pack in packs}})
+    names = [t.pack for t in tasks_of(releases, ["zh/topic", "zh/matching", "zh/nli"])]
+    assert names == ["zh/topic", "zh/nli", "zh/matching"]
+    assert [t.pack for t in tasks_of(releases, None)] == ["zh/nli", "zh/sentiment", "zh/topic", "zh/matching"]
+    with pytest.raises(UserError, match=r"finetune\.packs: no 'zh/topics' in these releases; did you mean 'zh/topic'"):
+        tasks_of(releases, ["zh/topics"])
+
+
+def test_the_first_task_is_the_same_for_every_method(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    for method in ("ewc", "replay"):
+        carry_on(pretrained, [release], settings(method), tmp_path / method)
+    first, second = (read_manifest(tmp_path / m / "1-zh-sentiment", "model") for m in ("ewc", "replay"))
+    assert first["made_from"] == second["made_from"]
 
 
 def test_no_rows_left_to_score_is_one_line(release: Path, pretrained: Path, tmp_path: Path) -> None:
