@@ -42,6 +42,22 @@ class Row:
     tokens: IntArray
     learned: IntArray
     names: tuple[str, ...]
+    targets: IntArray | None = None  # what is said at each learned place; where absent, the next token
+    share: float = 1.0               # of a row that is asked in several steps, this one's part
+
+    @property
+    def inputs(self) -> IntArray:
+        """What the model reads; a last token that is only a target is left out."""
+        return self.tokens[:-1] if self.targets is None else self.tokens
+
+    @property
+    def places(self) -> IntArray:
+        """The inputs whose hidden states predict something."""
+        return np.flatnonzero(self.learned[1:] if self.targets is None else self.learned)
+
+    def wanted(self, places: IntArray) -> IntArray:
+        """What is to be predicted at `places`."""
+        return (self.tokens[1:] if self.targets is None else self.targets)[places]
 
 
 class Batches(Protocol):
@@ -59,41 +75,45 @@ def order(seed: int, epoch: int, count: int) -> IntArray:
 
 
 def cut(rows: Sequence[Row], micro_tokens: int, pad: int, average: Average) -> list[Micro]:
-    """Rows as one global batch of micro-batches; rows of like length come together.
-
-    The last token of a row is only a target, the first only an input.
-    """
-    learned = [int(row.learned[1:].sum()) for row in rows]
-    total = sum(learned) if average == "token" else len(rows)
+    """Rows as one global batch of micro-batches; rows of like length come together."""
+    places = [row.places for row in rows]
+    total = sum(len(own) for own in places) if average == "token" else sum(row.share for row in rows)
     groups: list[list[int]] = []
     room = 0
-    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i].tokens), i)):
-        need = len(rows[i].tokens) - 1
+    for i in sorted(range(len(rows)), key=lambda i: (-len(rows[i].inputs), i)):
+        need = len(rows[i].inputs)
         if need > room or not groups:
             groups.append([])
             room = micro_tokens
         groups[-1].append(i)
         room -= need
-    weigh = [1 / total if average == "token" else 1 / (total * max(1, n)) for n in learned]
-    return [_micro([rows[i] for i in group], [weigh[i] for i in group], pad) for group in groups]
+    weigh = [1 / total if average == "token" else row.share / (total * max(1, len(own)))
+             for row, own in zip(rows, places, strict=True)]
+    return [_micro([(rows[i], places[i], weigh[i]) for i in group], pad) for group in groups]
 
 
-def _micro(rows: Sequence[Row], weigh: Sequence[float], pad: int) -> Micro:
-    starts = [0, *np.cumsum([len(row.tokens) - 1 for row in rows]).tolist()]
+def _micro(members: Sequence[tuple[Row, IntArray, float]], pad: int) -> Micro:
+    """Rows, with their places that predict and what each place weighs, as one micro-batch."""
+    rows, places, weigh = zip(*members, strict=True)
+    starts = [0, *np.cumsum([len(row.inputs) for row in rows]).tolist()]
     filled = -(-starts[-1] // ROUND) * ROUND
-    ids = np.concatenate([*(row.tokens[:-1] for row in rows), np.full(filled - starts[-1], pad)]).astype(np.int64)
-    places = [np.flatnonzero(row.learned[1:]) for row in rows]
-    targets = np.concatenate([row.tokens[1:][where] for row, where in zip(rows, places, strict=True)]).astype(np.int64)
-    at = np.concatenate([where + start for where, start in zip(places, starts, strict=False)])
-    weights = np.repeat(np.asarray(weigh, np.float32), [len(where) for where in places])
+    ids = np.concatenate([*(row.inputs for row in rows), np.full(filled - starts[-1], pad)]).astype(np.int64)
+    targets = np.concatenate([row.wanted(own) for row, own in zip(rows, places, strict=True)]).astype(np.int64)
+    at = np.concatenate([own + start for own, start in zip(places, starts, strict=False)])
+    weights = np.repeat(np.asarray(weigh, np.float32), [len(own) for own in places])
     return Micro(ids, starts, at, targets, weights, tuple(dict.fromkeys(name for row in rows for name in row.names)))
 
 
 class Packed:
-    """Documents end to end in blocks of `context` tokens; every token is learned, each epoch in another order."""
+    """Documents end to end in blocks of `context` tokens; every token is learned, each epoch in another order.
 
-    def __init__(self, rows: Rows, context: int, batch_tokens: int, seed: int, end: int) -> None:
-        self.rows, self.context, self.seed, self.end = rows, context, seed, end
+    With `apart` a block's documents do not see one another: each is a row of its own, its positions begin anew.
+    """
+
+    def __init__(
+        self, rows: Rows, context: int, batch_tokens: int, seed: int, end: int, apart: bool = False
+    ) -> None:
+        self.rows, self.context, self.seed, self.end, self.apart = rows, context, seed, end, apart
         self.blocks = -(-int(rows.starts[-1]) // context)
         self.blocks_per_batch = max(1, batch_tokens // context)
         self.steps_per_epoch = -(-self.blocks // self.blocks_per_batch)
@@ -103,11 +123,16 @@ class Packed:
         """The micro-batches of a step."""
         epoch, place = divmod(step, self.steps_per_epoch)
         first = place * self.blocks_per_batch
-        blocks = [self._block(epoch, b) for b in range(first, min(self.blocks, first + self.blocks_per_batch))]
-        return cut(blocks, micro_tokens, self.end, "token")
+        blocks = range(first, min(self.blocks, first + self.blocks_per_batch))
+        return cut([row for block in blocks for row in self._rows(epoch, block)], micro_tokens, self.end, "token")
 
-    def _block(self, epoch: int, block: int) -> Row:
-        """One token more than `context` (the last is only a target), and the ids of its documents."""
+    def _rows(self, epoch: int, block: int) -> list[Row]:
+        """A block as one row, or as one for each of its documents."""
+        pieces = self._pieces(epoch, block)
+        return pieces if self.apart else [_joined(pieces)]
+
+    def _pieces(self, epoch: int, block: int) -> list[Row]:
+        """What a block holds of each document, behind the token before it (only an input): the end of the last."""
         if self._epoch is None or self._epoch[0] != epoch:
             documents = order(self.seed, epoch, len(self.rows))
             self._epoch = (epoch, documents, np.concatenate([[0], np.cumsum(self.rows.lengths[documents])]))
@@ -115,12 +140,22 @@ class Packed:
         start, stop = block * self.context, min((block + 1) * self.context, int(places[-1]))
         first = int(np.searchsorted(places, start, "right")) - 1
         last = int(np.searchsorted(places, stop, "left"))
-        pieces = [self.rows.row(int(d)) for d in documents[first:last]]
-        inside = slice(start - places[first], stop - places[first])
-        tokens, learned = (np.concatenate(parts)[inside] for parts in zip(*pieces, strict=True))
-        before = self.end if start == places[first] else int(pieces[0][0][start - places[first] - 1])
-        names = tuple(self.rows.ids[int(d)] for d in documents[first:last])
-        return Row(np.concatenate([[before], tokens]), np.concatenate([[False], learned]), names)
+        pieces = []
+        for n in range(first, last):
+            tokens, learned = self.rows.row(int(documents[n]))
+            a, b = max(0, start - int(places[n])), min(len(tokens), stop - int(places[n]))
+            before = tokens[a - 1] if a else self.end
+            tokens, learned = np.concatenate([[before], tokens[a:b]]), np.concatenate([[False], learned[a:b]])
+            pieces.append(Row(tokens, learned, (self.rows.ids[int(documents[n])],)))
+        return pieces
+
+
+def _joined(pieces: Sequence[Row]) -> Row:
+    """Pieces of documents as one row."""
+    first, *others = pieces
+    tokens = np.concatenate([first.tokens, *(piece.tokens[1:] for piece in others)])
+    learned = np.concatenate([first.learned, *(piece.learned[1:] for piece in others)])
+    return Row(tokens, learned, tuple(name for piece in pieces for name in piece.names))
 
 
 class Drawn:
@@ -136,17 +171,21 @@ class Drawn:
         return cut(self.drawn(step), micro_tokens, self.pad, self.average)
 
     def drawn(self, step: int) -> list[Row]:
-        """The rows of a step."""
+        """The rows of a step, each in its parts."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = (epoch, order(self.seed, epoch, len(self.rows)))
         members = self._epoch[1][place * self.size : (place + 1) * self.size]
-        return [self.row(int(m)) for m in members]
+        return [part for m in members for part in self.parts(int(m))]
+
+    def parts(self, member: int) -> list[Row]:
+        """One row, as what the model reads of it: here itself."""
+        return [self.row(member)]
 
     def row(self, member: int) -> Row:
         """One row."""
-        return Row(*self.rows.row(member), (self.rows.ids[member],))
+        return Row(*self.rows.row(member), (self.rows.ids[member],), self.rows.targets_of(member))
 
     def some(self, members: Sequence[int], micro_tokens: int) -> list[Micro]:
         """The rows called `members` as one global batch."""
-        return cut([self.row(m) for m in members], micro_tokens, self.pad, self.average)
+        return cut([part for m in members for part in self.parts(m)], micro_tokens, self.pad, self.average)

@@ -4,7 +4,7 @@ In: the YAML mapping under `train:`. Out: frozen settings with a default for eve
 values that cannot train.
 """
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -12,12 +12,24 @@ from zhiling.settings import Settings
 
 Preset = Literal["pico", "nano", "mini", "small", "medium"]
 Method = Literal["plain", "replay", "ewc", "distill", "adapters"]
+Tracker = Literal["tensorboard", "trackio", "wandb"]
+Parallel = Literal["auto", "none", "ddp", "fsdp"]
 METHODS: tuple[str, ...] = get_args(Method)
+
+
+def later(default: Any, **more: Any) -> Any:
+    """A key that came after the first release: at its default it is no part of a model's digest, so that models made
+    before it stay up to date.
+    """
+    return Field(default, exclude_if=lambda value: value == default, **more)
 
 
 class TokenizerSettings(Settings):
     """A byte-level BPE tokenizer, trained on train texts."""
 
+    kind: Literal["bytes", "characters"] = later(
+        "bytes", description="characters: no token holds more than one Chinese character"
+    )
     vocabulary: int = Field(8000, ge=300, le=200_000, description="tokens, special ones and 256 bytes included")
     learn_from: Literal["texts", "texts_and_prompts"] = Field(
         "texts", description="corpus texts, or rendered prompts too, whose phrases then become few tokens"
@@ -74,6 +86,7 @@ class PretrainSettings(StageSettings):
     objective: Literal["causal", "masked"] = "causal"
     mask: MaskSettings = MaskSettings()
     batch_tokens: int = Field(8192, ge=16, description="tokens of a global batch")
+    document_masks: bool = later(False, description="documents packed into one block do not see one another")
 
 
 class AdapterSettings(Settings):
@@ -129,6 +142,8 @@ class TrainSettings(Settings):
     finetune: FinetuneSettings = FinetuneSettings()
     continual: ContinualSettings = ContinualSettings()
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast where it is fast, or not")
+    parallel: Parallel = Field("auto", description="how torchrun's processes share a model; auto: ddp")
+    log_to: list[Tracker] = Field([], description="also log there; runs stay on this machine")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -37,6 +37,7 @@ class Rows:
     starts: IntArray
     ids: list[str]
     counts: dict[str, int]
+    targets: IntArray | None = None  # what is said at each place, where that is not the next token
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,6 +46,10 @@ class Rows:
         """Tokens of row i, and which of them are learned."""
         place = slice(self.starts[i], self.starts[i + 1])
         return self.tokens[place], self.learned[place]
+
+    def targets_of(self, i: int) -> IntArray | None:
+        """What is said at each place of row i, where that is not the next token."""
+        return None if self.targets is None else self.targets[self.starts[i] : self.starts[i + 1]]
 
     @property
     def lengths(self) -> IntArray:
@@ -59,6 +64,7 @@ class Encoded:
     id: str
     tokens: Sequence[int]
     learned: int | Sequence[bool]
+    targets: Sequence[int] | None = None
 
 
 def read_examples(release: Path, side: Side) -> pa.Table:
@@ -152,7 +158,7 @@ def write_rows(folder: Path, rows: Iterator[Encoded | dict[str, Any]], vocabular
 
 
 def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -> None:
-    starts, ids, rejects = [0], [], []
+    starts, ids, rejects, targets = [0], [], [], []
     with (folder / "tokens.bin").open("wb") as tokens, (folder / "learned.bin").open("wb") as learned:
         for row in rows:
             if isinstance(row, dict):
@@ -165,9 +171,12 @@ def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -
                 raise UserError(f"row {row.id}", "no token of it is learned", "give it a completion")
             tokens.write(np.asarray(row.tokens, kind).tobytes())
             learned.write(flags.tobytes())
+            targets.extend(row.targets or ())
             starts.append(starts[-1] + len(row.tokens))
             ids.append(row.id)
     np.save(folder / "starts.npy", np.asarray(starts, np.int64))
+    if targets:
+        np.save(folder / "targets.npy", np.asarray(targets, kind))
     write_jsonl(folder / "rejects.jsonl", rejects)
     write_json(folder / "rows.json", {"kind": np.dtype(kind).name, "ids": ids, "rejected": len(rejects)})
 
@@ -180,8 +189,9 @@ def open_rows(folder: Path) -> Rows:
         raise UserError(str(folder), "no rows to train on", "give a longer context or other rows")
     tokens = np.memmap(folder / "tokens.bin", about["kind"], "r")
     learned = np.memmap(folder / "learned.bin", bool, "r")
-    if len(tokens) != starts[-1] or len(learned) != starts[-1]:
+    targets = np.load(folder / "targets.npy") if (folder / "targets.npy").is_file() else None
+    if any(len(part) != starts[-1] for part in (tokens, learned, targets) if part is not None):
         raise UserError(str(folder), "token files are cut short", "remove the folder and run again")
     counts = {"rows": len(about["ids"]), "tokens": int(starts[-1]), "learned": int(learned.sum())}
     counts["rejected"] = about["rejected"]
-    return Rows(tokens, learned, starts, about["ids"], counts)
+    return Rows(tokens, learned, starts, about["ids"], counts, targets)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
 from zhiling.trainer.batches import Micro
 from zhiling.trainer.data import IntArray
@@ -47,9 +48,18 @@ def on_device(micro: Micro, device: Any) -> OnDevice:
 def token_loss(model: Any, micro: OnDevice) -> Tensor:
     """Cross-entropy of the supervised tokens, causal or masked: the micro-batch says where and what."""
     hidden_MD = hidden_states(model, micro.ids, micro.starts).index_select(0, micro.at)
-    if hasattr(model, "head"):  # an encoder's layer between the blocks and the words
-        hidden_MD = model.head(hidden_MD)
-    return weighted_cross_entropy(hidden_MD, model.get_output_embeddings().weight, micro.targets, micro.weights)
+    *between, words = (part for part in model.children() if part is not model.base_model)
+    for part in between:  # an encoder's layer between the blocks and the words
+        hidden_MD = part(hidden_MD)
+    if type(words) is nn.Linear and words.bias is None:
+        return weighted_cross_entropy(hidden_MD, words.weight, micro.targets, micro.weights)
+    return weighed(words(hidden_MD), micro)
+
+
+def weighed(logits_MC: Tensor, micro: OnDevice) -> Tensor:
+    """The weighted sum of cross-entropies, from logits."""
+    losses = F.cross_entropy(logits_MC.float(), micro.targets, reduction="none")
+    return (losses * micro.weights).sum()
 
 
 def weighted_cross_entropy(hiddens: Tensor, head_weight: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

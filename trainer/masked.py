@@ -1,7 +1,8 @@
 """Masked language modelling: words or runs of words are hidden, and guessed from both sides.
 
 In: documents as tokens, with a mark where a word begins. Out: global batches like those of `batches.py`; what is
-hidden is a pure function of seed, epoch and block. The last token of a document, its end, is never hidden.
+hidden is a pure function of seed, epoch and block. The last token of a document, its end, is never hidden, and what
+the tokenizer puts around a text stands around each row.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from zhiling.seeds import draw
-from zhiling.trainer.batches import ROUND, Micro, Packed
+from zhiling.trainer.batches import Packed, Row
 from zhiling.trainer.config import MaskSettings
 from zhiling.trainer.data import CHUNK, Encoded, IntArray, Rows
+from zhiling.trainer.tokenizer import end_of
 
 
 def encode_words(texts: Sequence[tuple[str, str]], tokenizer: Any, whole_words: bool) -> Iterator[Encoded]:
     """Documents as tokens, each closed by the end token, with a mark on every token that begins a word."""
+    end = end_of(tokenizer)
     for i in range(0, len(texts), CHUNK):
         some = texts[i : i + CHUNK]
         encoded = tokenizer(
@@ -28,7 +31,7 @@ def encode_words(texts: Sequence[tuple[str, str]], tokenizer: Any, whole_words: 
                 words = word_numbers(text)
                 own = [words[start] if start < len(words) else -1 for start, _ in places]
                 marks = [k == 0 or own[k] != own[k - 1] for k in range(len(own))]
-            yield Encoded(key, [*tokens, tokenizer.eos_token_id], [*marks, True])
+            yield Encoded(key, [*tokens, end], [*marks, True])
 
 
 def word_numbers(text: str) -> list[int]:
@@ -62,34 +65,27 @@ class Masked(Packed):
     """Blocks of documents in which words are hidden; the hidden tokens are what is learned."""
 
     def __init__(
-        self, rows: Rows, context: int, batch_tokens: int, seed: int, end: int, hide: int, mask: MaskSettings
+        self, rows: Rows, context: int, batch_tokens: int, seed: int, end: int, hide: int, mask: MaskSettings,
+        apart: bool = False, frame: tuple[Sequence[int], Sequence[int]] = ((), ()),
     ) -> None:
-        super().__init__(rows, context, batch_tokens, seed, end)
-        self.hide, self.mask = hide, mask
+        super().__init__(rows, context - sum(map(len, frame)), batch_tokens, seed, end, apart)
+        self.hide, self.mask, self.frame = hide, mask, frame
 
-    def batch(self, step: int, micro_tokens: int) -> list[Micro]:
-        """The micro-batches of a step."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        first = place * self.blocks_per_batch
-        made = [self._hidden(epoch, b) for b in range(first, min(self.blocks, first + self.blocks_per_batch))]
-        total = sum(len(places) for _, places, _ in made)
-        size = max(1, micro_tokens // self.context)
-        return [self._micro(made[i : i + size], total) for i in range(0, len(made), size)]
-
-    def _hidden(self, epoch: int, block: int) -> tuple[IntArray, IntArray, tuple[str, ...]]:
-        row = self._block(epoch, block)
-        tokens, begins = row.tokens[1:].astype(np.int64), row.learned[1:]
-        key = draw(self.seed, "mask", f"{epoch}/{block}")
+    def _rows(self, epoch: int, block: int) -> list[Row]:
+        """A block as one row, or as one for each of its documents, with words hidden all over it."""
+        pieces = super()._rows(epoch, block)
+        tokens = np.concatenate([piece.tokens[1:] for piece in pieces]).astype(np.int64)
+        begins = np.concatenate([piece.learned[1:] for piece in pieces])
         may = tokens != self.end
-        places = hidden_places(begins, may if may.any() else ~may, self.mask, key)
-        return tokens, places, row.names
+        key = draw(self.seed, "mask", f"{epoch}/{block}")
+        hidden = np.zeros(len(tokens), bool)
+        hidden[hidden_places(begins, may if may.any() else ~may, self.mask, key)] = True
+        ends = np.cumsum([len(piece.tokens) - 1 for piece in pieces])[:-1]
+        parts = zip(pieces, np.split(tokens, ends), np.split(hidden, ends), strict=True)
+        return [self._row(piece.names, own, places) for piece, own, places in parts if places.any()]
 
-    def _micro(self, made: Sequence[tuple[IntArray, IntArray, tuple[str, ...]]], total: int) -> Micro:
-        starts = [0, *np.cumsum([len(tokens) for tokens, _, _ in made]).tolist()]
-        ids = np.concatenate([tokens for tokens, _, _ in made])
-        at = np.concatenate([places + start for (_, places, _), start in zip(made, starts, strict=False)])
-        targets = ids[at]
-        ids[at] = self.hide
-        ids = np.concatenate([ids, np.full(-len(ids) % ROUND, self.end)])
-        names = tuple(dict.fromkeys(name for _, _, own in made for name in own))
-        return Micro(ids, starts, at, targets, np.full(len(at), 1 / total, np.float32), names)
+    def _row(self, names: tuple[str, ...], tokens: IntArray, hidden: IntArray) -> Row:
+        before, after = self.frame
+        targets = np.concatenate([before, tokens, after]).astype(np.int64)
+        learned = np.pad(hidden, (len(before), len(after)))
+        return Row(np.where(learned, self.hide, targets), learned, names, targets)

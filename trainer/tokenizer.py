@@ -1,13 +1,15 @@
 """A byte-level BPE tokenizer, trained on train texts: the same texts give the same file, byte for byte.
 
 In: texts and a size. Out: a `transformers` fast tokenizer without a beginning-of-text token, so that what
-the trainer encodes is what lm-eval encodes. Refuses nothing: every byte is a token.
+the trainer encodes is what lm-eval encodes. Refuses nothing: every byte is a token. Of kind `characters` it joins
+no Chinese character with another. What other tokenizers put around a text, and how they close one, is asked here.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from zhiling.errors import UserError
 from zhiling.trainer.config import TokenizerSettings
 
 END, PAD, MASK, CUT = "<|end|>", "<|pad|>", "<|mask|>", "<|cut|>"
@@ -16,11 +18,14 @@ LONGEST = 24  # bytes a token may hold: eight Chinese characters
 
 def train_tokenizer(texts: Iterable[str], settings: TokenizerSettings, context: int) -> Any:
     """A tokenizer of `settings.vocabulary` tokens learned from `texts`."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if settings.kind == "characters":
+        alone = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
+        bpe.pre_tokenizer = pre_tokenizers.Sequence([alone, bpe.pre_tokenizer])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=settings.vocabulary, special_tokens=[END, PAD, MASK, CUT], show_progress=False,
@@ -42,3 +47,29 @@ def load_tokenizer(folder: Path) -> Any:
     if is_adapter(folder) and not (folder / "tokenizer_config.json").is_file():
         folder = base_of(folder)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def end_of(tokenizer: Any) -> int:
+    """The token that closes a text: its end, or, as in BERT, its separator."""
+    found = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if found is None:
+        raise UserError(str(tokenizer.name_or_path), "its tokenizer has no end and no separator token",
+                        "set eos_token in its tokenizer_config.json")
+    return int(found)
+
+
+def pad_of(tokenizer: Any) -> int:
+    """The token that fills up, which no loss ever sees."""
+    return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_of(tokenizer)
+
+
+def cut_mark_of(tokenizer: Any) -> int:
+    """The token that stands where a text too long was cut."""
+    return int(tokenizer.convert_tokens_to_ids(CUT)) if CUT in tokenizer.get_vocab() else end_of(tokenizer)
+
+
+def frame_of(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text of its own accord, as BERT's [CLS] and [SEP]; ours nothing."""
+    bare, whole = (tokenizer("一", add_special_tokens=own)["input_ids"] for own in (False, True))
+    at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    return whole[:at], whole[at + len(bare) :]

@@ -57,7 +57,7 @@ def by_block(packed: Packed, step: int) -> list[Any]:
     """The targets of a step's blocks in the order of the text."""
     first = (step % packed.steps_per_epoch) * packed.blocks_per_batch
     last = min(packed.blocks, first + packed.blocks_per_batch)
-    return [packed._block(step // packed.steps_per_epoch, b).tokens[1:] for b in range(first, last)]
+    return [packed._rows(step // packed.steps_per_epoch, b)[0].tokens[1:] for b in range(first, last)]
 
 
 LENGTHS = st.lists(st.integers(2, 40), min_size=1, max_size=12)
