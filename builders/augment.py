@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,16 +19,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from zhiling.builders.augmenters import Part, back_translation, keyed_augmenter, must_stay, words
+from zhiling.builders.augment_models import back_translation, contextual
+from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, words
 from zhiling.builders.clean import fold
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.errors import one_line
 from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, conform, split_schema, strings_in
 from zhiling.seeds import uniform
 from zhiling.settings import Settings
+from zhiling.store import digest, files_below
 from zhiling.templates.pack import Pack, read_pack
 
-Kind = Literal["synonym", "homophone", "typo", "keyboard", "back_translation"]
+Kind = Literal["synonym", "homophone", "typo", "keyboard", "contextual", "back_translation"]
 Row = dict[str, Any]
 _OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
 
@@ -37,13 +41,21 @@ class Method(Settings):
     kind: Kind
     rows: float = Field(0.5, gt=0, le=1, description="share of the train rows that get a copy, by keyed draw")
     words: float = Field(0.15, gt=0, le=1, description="share of the words that can be replaced")
+    model: str | None = Field(None, description="contextual: folder of the masked model that guesses words")
     models: tuple[str, str] | None = Field(None, description="back_translation: folders of the models there and back")
 
     @model_validator(mode="after")
     def _models(self) -> Self:
         if (self.kind == "back_translation") != (self.models is not None):
             raise ValueError("`models: [there, back]` belongs to back_translation, and it needs them")
+        if (self.kind == "contextual") != (self.model is not None):
+            raise ValueError("`model: FOLDER` belongs to contextual, and it needs one")
         return self
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The model folders that the method asks."""
+        return self.models or ((self.model,) if self.model else ())
 
 
 class AugmentSettings(Settings):
@@ -146,13 +158,21 @@ def _said(job: AugmentJob, method: Method, text: str, kept: Sequence[str], key: 
         there, back = (job.base / folder for folder in method.models)
         return [Part(text, back_translation(there, back)(text))]
     pieces = _pieces(text, kept, job.language)
-    parts: list[Part] = _augmenter(method.kind, job.language, method.words, job.seed).augment_keyed(pieces, key)
+    parts: list[Part] = _augmenter(method, job.language, job.base, job.seed).augment_keyed(pieces, key, kept)
     return parts
 
 
 @lru_cache(maxsize=16)
-def _augmenter(kind: str, language: str, share: float, seed: int) -> Any:
-    return keyed_augmenter(kind, language, share, seed)
+def _augmenter(method: Method, language: str, base: Path, seed: int) -> Any:
+    say = contextual(base / method.model, language, method.words, seed) if method.model else None
+    return keyed_augmenter(method.kind, language, method.words, seed, say)
+
+
+def models_digest(settings: AugmentSettings | None, base: Path) -> dict[str, str]:
+    """By folder that a method names: digest of the model in it; and versions of the libraries that ask it."""
+    folders = {folder for method in settings.methods for folder in method.folders} if settings else set()
+    found = {folder: digest(files_below(base / folder)) for folder in sorted(folders)}
+    return {**found, **{name: version(name) for name in ("torch", "transformers") if folders and find_spec(name)}}
 
 
 def _held_strings(row: Mapping[str, Any], columns: Columns) -> set[str]:
@@ -165,7 +185,6 @@ def _held_strings(row: Mapping[str, Any], columns: Columns) -> set[str]:
         elif kind in ("strings", "json"):
             found |= set(strings_in(value))
     return {text for text in found if text.strip()}
-
 
 
 def _pieces(text: str, kept: Sequence[str], language: str) -> list[tuple[str, bool]]:

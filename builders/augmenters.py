@@ -1,18 +1,17 @@
-"""Ways to say a text otherwise, on nlpaug's base class: synonyms, homophones, typos, keyboard slips, two models.
+"""Ways to say a text otherwise, on nlpaug's base class: synonyms, homophones, typos, keyboard slips.
 
 In: a text cut into pieces, some of them protected. Out: the text with some of the other pieces replaced. Which pieces
 and by what is drawn by the row's key; nlpaug's own augmenters draw from a global state and cut Chinese at spaces, so
-what is taken from it is the base class, its keyboard and its back-translation.
+what is taken from it is the base class and its keyboard (and its back-translation, in augment_models.py).
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any
 
-from zhiling.errors import UserError, one_line
+from zhiling.errors import UserError
 from zhiling.seeds import draw
 
 NEGATIONS = frozenset("不没無无非别未莫勿毋否") | {"not", "no", "never", "none", "nor", "without"}
@@ -29,6 +28,10 @@ class Part:
 
     before: str
     after: str
+
+
+# pieces, each perhaps protected; a key; words that must not be put in
+Say = Callable[[Sequence[tuple[str, bool]], str, Sequence[str]], list[Part]]
 
 
 def must_stay(word: str) -> bool:
@@ -50,20 +53,33 @@ def words(text: str, language: str) -> list[str]:
 
 
 def replaced(
-    pieces: Sequence[tuple[str, bool]], candidates: Candidates, share: float, seed: int, key: str
+    candidates: Candidates, share: float, seed: int, pieces: Sequence[tuple[str, bool]], key: str, kept: Sequence[str]
 ) -> list[Part]:
-    """Replace about `share` of the pieces that have candidates; pieces are (text, protected)."""
-    found = {i: options for i, (text, kept) in enumerate(pieces) if not kept and (options := candidates(text))}
-    count = max(1, round(share * len(found))) if found else 0
-    chosen = set(sorted(found, key=lambda i: draw(seed, "augment place", f"{key}\x1f{i}"))[:count])
+    """Replace about `share` of the pieces that have candidates, never by one with a word of `kept` in it."""
+    found = {
+        i: options for i, (text, protected) in enumerate(pieces)
+        if not protected and (options := without(kept, candidates(text)))
+    }
+    chosen = chosen_places(found, share, seed, key)
     return [
         Part(text, found[i][draw(seed, "augment word", f"{key}\x1f{i}") % len(found[i])] if i in chosen else text)
         for i, (text, _) in enumerate(pieces)
     ]
 
 
-def keyed_augmenter(kind: str, language: str, share: float, seed: int) -> Any:
-    """An augmenter of nlpaug's kind whose `augment_keyed(pieces, key)` replaces words of `kind`.
+def without(kept: Sequence[str], options: Iterable[str]) -> list[str]:
+    """The options that hold none of the words that are kept."""
+    return [option for option in options if not any(word in option for word in kept)]
+
+
+def chosen_places(places: Iterable[int], share: float, seed: int, key: str) -> set[int]:
+    """About `share` of the places, at least one where there are any, drawn by `key`."""
+    drawn = sorted(places, key=lambda i: draw(seed, "augment place", f"{key}\x1f{i}"))
+    return set(drawn[: max(1, round(share * len(drawn)))])
+
+
+def keyed_augmenter(kind: str, language: str, share: float, seed: int, say: Say | None = None) -> Any:
+    """An augmenter of nlpaug's kind whose `augment_keyed(pieces, key)` replaces words by those of `kind`, or by `say`.
 
     Raises UserError where the libraries or the data that it needs are not there.
     """
@@ -71,7 +87,7 @@ def keyed_augmenter(kind: str, language: str, share: float, seed: int) -> Any:
         from nlpaug.augmenter.word.word_augmenter import WordAugmenter
     except ImportError:
         raise UserError(f"augment: {kind}", "nlpaug is not installed", "pip install 'zhiling[augment]'") from None
-    candidates = _candidates(kind, language)
+    said = say or partial(replaced, _candidates(kind, language), share, seed)
 
     class Keyed(WordAugmenter):  # type: ignore[misc]
         """Replaces words, drawn by a key."""
@@ -80,9 +96,11 @@ def keyed_augmenter(kind: str, language: str, share: float, seed: int) -> Any:
             super().__init__(action="substitute", name=f"Keyed_{kind}", aug_p=share)
             self.key = ""
 
-        def augment_keyed(self, pieces: Sequence[tuple[str, bool]], key: str) -> list[Part]:
-            """Pieces before and after, drawn by `key`."""
-            return replaced(pieces, candidates, share, seed, key)
+        def augment_keyed(
+            self, pieces: Sequence[tuple[str, bool]], key: str, kept: Sequence[str] = ()
+        ) -> list[Part]:
+            """Pieces (text, protected) before and after, drawn by `key`; no word of `kept` is put in."""
+            return said(pieces, key, kept)
 
         def substitute(self, data: str) -> str:
             """nlpaug's own door: the whole text, nothing protected but numbers and negations."""
@@ -203,27 +221,3 @@ def _swapped(word: str) -> list[str]:
     return [
         w for i in range(len(word) - 1) if (w := word[:i] + word[i + 1] + word[i] + word[i + 2 :]) != word
     ]
-
-
-@lru_cache(maxsize=4)
-def back_translation(there: Path, back: Path) -> Callable[[str], str]:
-    """A text through two translation models and back, by nlpaug's BackTranslationAug; folders with safetensors only."""
-    for folder in (there, back):
-        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-            saw = "no config.json with safetensors in it"
-            raise UserError(str(folder), saw, "give the folder of a sequence-to-sequence model")
-    try:
-        from nlpaug.augmenter.word.back_translation import BackTranslationAug
-
-        augmenter = BackTranslationAug(from_model_name=str(there), to_model_name=str(back), device="cpu")
-    except ImportError:
-        do = "pip install 'zhiling[augment,train]'"
-        raise UserError("augment: back_translation", "nlpaug or transformers is not installed", do) from None
-    except Exception as error:  # the libraries raise nothing narrower
-        raise UserError(str(there), f"cannot be loaded ({one_line(str(error), 100)})", "see the folder") from None
-
-    def translate(text: str) -> str:
-        found = augmenter.augment(text)
-        return str(found[0]) if found else text
-
-    return translate

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from zhiling import __version__
+from zhiling.builders.augment import models_digest
 from zhiling.builders.bm25 import bm25_version
 from zhiling.builders.corpus import Source, plan_sources
 from zhiling.builders.decontaminate import inputs
@@ -42,6 +43,7 @@ class Plan:
                 "previous": self.previous and file_digest(self.previous / MANIFEST),
                 "evaluations": inputs(self.recipe.decontaminate, self.base) if self.recipe.decontaminate else [],
                 "passages": self.passages,
+                "models": models_digest(self.recipe.augment, self.base),
                 "retriever": bm25_version() if self._searches else None,
                 "versions": versions(),
             }
