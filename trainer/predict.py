@@ -1,8 +1,8 @@
 """Labels or answers for rows of a file, by a model and a pack's template.
 
 In: a model folder, a pack, rows without labels (JSONL, CSV, TSV, Parquet, or lines of text). Out: the rows with
-an answer and, where the template has choices, the label and its probability. Refuses templates that need the
-label to ask.
+an answer and, where the template has choices, the label and its probability: with several templates, that of the
+mean of what they say. Refuses templates that need the label to ask.
 """
 
 import csv
@@ -19,45 +19,64 @@ from zhiling.templates.pack import Pack, load_pack
 from zhiling.templates.render import render_batch
 
 CHUNK = 256
+Asked = dict[str, tuple[list[str], list[str]]]  # label -> prompts and completions of all rows
 
 
-def predict(model: Path, pack: str, source: str, template: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of `source` (a file, or `-` for standard input), each with what the model answers."""
+def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of `source` (a file, or `-` for standard input), each with what the model answers.
+
+    Asked with the pack's first template where none is named.
+    """
     from zhiling.trainer.model import load_model
     from zhiling.trainer.tokenizer import load_tokenizer
 
     found = load_pack(pack)
-    name = template or next(t.name for t in found.settings.templates if not t.inverted)
+    names = templates or [next(t.name for t in found.settings.templates if not t.inverted)]
     rows = read_rows(source, found)
     loaded, tokenizer = load_model(model).eval(), load_tokenizer(model)
     for i in range(0, len(rows), CHUNK):
-        yield from answer(loaded, tokenizer, found, name, rows[i : i + CHUNK])
+        yield from answer(loaded, tokenizer, found, names, rows[i : i + CHUNK])
 
 
 def answer(
-    model: Any, tokenizer: Any, pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]
+    model: Any, tokenizer: Any, pack: Pack, templates: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Rows with an answer: the likeliest label where the pack has labels, else free text."""
-    from zhiling.trainer.scoring import generate, log_likelihoods
+    """Rows with the likeliest label, worded as in the first template; free text where the pack has no labels."""
+    from zhiling.trainer.scoring import generate
 
-    asked = _ask(pack, template, rows)
+    asked = _ask(pack, templates[0], rows)
     if len(asked) == 1:
+        if len(templates) > 1:
+            raise UserError(pack.name, f"its {len(templates)} free texts have no mean", "give one template")
         (prompts, _), = asked.values()
         for row, text in zip(rows, generate(model, tokenizer, prompts), strict=True):
             yield {**row, "answer": text}
         return
-    labels = list(asked)
-    pairs = [(asked[label][0][i], asked[label][1][i]) for i in range(len(rows)) for label in labels]
-    scores = log_likelihoods(model, tokenizer, pairs)
+    each = [label_scores(model, tokenizer, a) for a in (asked, *(_ask(pack, t, rows) for t in templates[1:]))]
     for i, row in enumerate(rows):
-        own = scores[i * len(labels) : (i + 1) * len(labels)]
-        best = max(range(len(labels)), key=lambda k: own[k])
-        share = 1 / sum(math.exp(score - own[best]) for score in own)
-        said = asked[labels[best]][1][i].strip()
-        yield {**row, "label": labels[best], "probability": round(share, 4), "answer": said}
+        means = {label: sum(scores[i][label] for scores in each) / len(each) for label in asked}
+        best = max(means, key=means.__getitem__)
+        share = 1 / sum(math.exp(score - means[best]) for score in means.values())
+        yield {**row, "label": best, "probability": round(share, 4), "answer": asked[best][1][i].strip()}
 
 
-def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[str], list[str]]]:
+def label_scores(model: Any, tokenizer: Any, asked: Asked) -> list[dict[str, float]]:
+    """For each row the log-probability of each label, among the labels."""
+    from zhiling.trainer.scoring import log_likelihoods
+
+    pairs = [pair for prompts, completions in asked.values() for pair in zip(prompts, completions, strict=True)]
+    scores = log_likelihoods(model, tokenizer, pairs)
+    count = len(pairs) // len(asked)
+    found = []
+    for i in range(count):
+        own = dict(zip(asked, scores[i::count], strict=True))
+        top = max(own.values())
+        total = top + math.log(sum(math.exp(score - top) for score in own.values()))
+        found.append({label: score - total for label, score in own.items()})
+    return found
+
+
+def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> Asked:
     """Prompts and completions for each label that the rows could have; a prompt that tells the label is refused."""
     labels = pack.label_columns[:1]
     compiled, asked = compile_template(pack, template), {}

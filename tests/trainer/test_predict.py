@@ -1,6 +1,7 @@
 """Predictions: the likeliest label of each row, for files of any kind; scores as the library gives them."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,18 @@ def test_each_row_gets_a_label_and_its_probability(pretrained: Path, tmp_path: P
     for row in found:
         assert (row["label"], row["answer"]) in {("positive", "正面"), ("negative", "负面")}
         assert 0.5 <= row["probability"] <= 1
+
+
+def test_several_templates_say_the_mean_of_what_each_says(pretrained: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+
+    def odds(*templates: str) -> list[float]:
+        found = predict(pretrained, "zh/sentiment", str(tmp_path / "a.txt"), templates)
+        sides = [(row["probability"], row["label"] == "positive") for row in found]
+        return [math.log(p / (1 - p)) * (1 if positive else -1) for p, positive in sides]
+
+    for both, one, other in zip(odds("sorter", "cloze"), odds("sorter"), odds("cloze"), strict=True):
+        assert both == pytest.approx((one + other) / 2, abs=2e-2)
 
 
 def test_lines_csv_and_parquet_say_the_same(pretrained: Path, tmp_path: Path) -> None:
@@ -68,4 +81,4 @@ def test_rows_that_cannot_be_read_are_named(
 def test_a_template_that_tells_the_label_is_refused(pretrained: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXTS[0], encoding="utf-8")
     with pytest.raises(UserError, match="write_review: its prompt tells the label; use another template"):
-        list(predict(pretrained, "zh/sentiment", str(tmp_path / "a.txt"), "write_review"))
+        list(predict(pretrained, "zh/sentiment", str(tmp_path / "a.txt"), ["write_review"]))

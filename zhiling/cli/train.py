@@ -91,7 +91,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
     pack: Annotated[str, typer.Argument(help="A shipped pack (zh/sentiment) or a pack's folder.")],
     source: Annotated[str, typer.Argument(metavar="INPUT", help="JSONL, CSV, TSV, Parquet or text.")] = "-",
-    template: Annotated[str | None, typer.Option("--template", "-t", help="The pack's first where absent.")] = None,
+    template: Annotated[list[str] | None, typer.Option("--template", "-t", help="Several: the mean answer.")] = None,
 ) -> None:
     """Label or answer rows, one JSON object a line."""
     import json
