@@ -18,7 +18,7 @@ class EvalSettings(Settings):
     limit: int | None = Field(None, ge=1)         # documents per task: the first ones, the same for every template
     generation: bool = False                      # free-text templates too; slow
     backend: Literal["zhiling", "hf"] = "zhiling"  # our scorer, or lm-eval's own
-    batch_tokens: int = Field(8192, ge=64)        # tokens in one forward pass
+    batch_tokens: int | None = Field(None, ge=64)  # tokens in one forward pass; null: what suits the device
     too_long: Literal["truncate", "fewer_shots", "error"] = "truncate"  # what becomes of prompts beyond the context
     seeds: int = Field(1, ge=1, le=20)            # draws of exemplars, where documents are rendered for the run
     fixed_shots: bool = False                     # the same exemplars for every document, there

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zhiling.eval_tasks.batches import batches
 from zhiling.eval_tasks.cache import Prefix, cache_of, prefix_of
 from zhiling.eval_tasks.prefixes import group_contexts
 
@@ -43,13 +44,11 @@ def generate(lm: Any, contexts: Sequence[list[int]], stops: Sequence[str], most:
                 cache = cache_of(lm.layers, None, 1, len(shared))
                 lm.hidden(torch.tensor([shared], device=lm.device), cache=cache)
                 prefix = prefix_of(cache)
-            order = sorted(group.members, key=lambda i: -len(contexts[i]))
-            while order:
-                longest = len(contexts[order[0]]) - group.prefix
-                size = max(1, lm.batch_tokens // (longest + group.prefix // 8 + most // 4))
-                batch, order = order[:size], order[size:]
-                rows = [contexts[i][group.prefix :] for i in batch]
-                for i, tokens in zip(batch, _decode(lm, rows, prefix, group.prefix, stops, most), strict=True):
+            tails = [(i, contexts[i][group.prefix :]) for i in group.members]
+            more = group.prefix // 8 + most // 4
+            for batch in batches(tails, lambda tail: len(tail[1]), lm.cache_tokens, more):
+                found = _decode(lm, [tokens for _, tokens in batch], prefix, group.prefix, stops, most)
+                for (i, _), tokens in zip(batch, found, strict=True):
                     texts[i] = postprocess_generated_text(lm.tok_decode(tokens), stop=list(stops), think_end_token=None)
     return texts
 

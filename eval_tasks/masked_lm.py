@@ -6,7 +6,7 @@ word of several tokens does not give itself away); for a text, its pseudo-log-li
 Rows that several choices share are read once. Refused: generation, which such a model cannot do.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 from torch import Tensor
+
+from zhiling.eval_tasks.batches import batches, budget
 
 Row = tuple[tuple[int, ...], int]  # tokens, and the place that is asked about
 
@@ -23,7 +25,8 @@ class MaskedLM(LM):  # type: ignore[misc]
     """A masked language model; takes `pretrained`, `revision`, `device`, `batch_tokens`."""
 
     def __init__(
-        self, pretrained: str, revision: str = "main", device: str = "cpu", batch_tokens: int = 8192, **kwargs: Any
+        self, pretrained: str, revision: str = "main", device: str = "cpu", batch_tokens: int | None = None,
+        **kwargs: Any,
     ) -> None:
         from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -32,7 +35,7 @@ class MaskedLM(LM):  # type: ignore[misc]
         model: Any = AutoModelForMaskedLM.from_pretrained(pretrained, revision=revision, use_safetensors=True)
         self.model = model.to(device).eval()
         self._device = torch.device(device)
-        self.batch_tokens = int(batch_tokens)
+        self.batch_tokens = budget(batch_tokens, self._device)
         if self.tokenizer.mask_token_id is None:
             raise ValueError("its tokenizer has no mask token")
         whole = self.tokenizer.encode("一", add_special_tokens=True)
@@ -45,7 +48,7 @@ class MaskedLM(LM):  # type: ignore[misc]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """Log-score of each choice at the mask, and whether each of its tokens was the likeliest there."""
-        asked = [self._steps(*self._encode(*request.args)) for request in requests]
+        asked = [self._steps(*pair) for pair in self._encode([request.args for request in requests])]
         answers = self._ask([step for steps in asked for step in steps])
         found, at = [], 0
         for steps in asked:
@@ -72,15 +75,18 @@ class MaskedLM(LM):  # type: ignore[misc]
         """A masked model writes no texts."""
         raise NotImplementedError("a masked model writes no texts: leave generation out")
 
-    def _encode(self, context: str, choice: str) -> tuple[list[int], list[int]]:
-        """Tokens of context and choice, cut as lm-eval cuts them; the context's end where all is too long."""
-        bare = context.rstrip()
-        choice, context = context[len(bare) :] + choice, bare
-        before = self.tokenizer.encode(context, add_special_tokens=False) if context else []
-        whole = self.tokenizer.encode(context + choice, add_special_tokens=False)
-        tokens = whole[len(before) :] or whole[-1:]
-        room = self.max_length - len(self._before) - len(self._after) - len(tokens)
-        return before[len(before) - min(len(before), max(room, 0)) :], tokens
+    def _encode(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+        """Tokens of contexts and choices, cut as lm-eval cuts them; a context's end where all is too long."""
+        cut = [(context.rstrip(), context + choice) for context, choice in pairs]
+        texts = list(dict.fromkeys(text for pair in cut for text in pair))
+        tokens = dict(zip(texts, self.tokenizer(texts, add_special_tokens=False)["input_ids"], strict=True))
+        found = []
+        for context, whole in cut:
+            before = tokens[context]
+            after = tokens[whole][len(before) :] or tokens[whole][-1:]
+            room = self.max_length - len(self._before) - len(self._after) - len(after)
+            found.append((before[len(before) - min(len(before), max(room, 0)) :], after))
+        return found
 
     def _steps(self, context: list[int], tokens: list[int]) -> list[tuple[Row, int]]:
         mask = self.tokenizer.mask_token_id
@@ -98,7 +104,7 @@ class MaskedLM(LM):  # type: ignore[misc]
         for i, (row, _) in enumerate(steps):
             wanted.setdefault(row, []).append(i)
         found: list[tuple[float, bool]] = [(0.0, False)] * len(steps)
-        for batch in _batches(wanted, self.batch_tokens):
+        for batch in batches(wanted, lambda row: len(row[0]), self.batch_tokens):
             logprobs_BV = self._logprobs(batch)
             best = logprobs_BV.argmax(-1).tolist()
             for b, row in enumerate(batch):
@@ -114,20 +120,13 @@ class MaskedLM(LM):  # type: ignore[misc]
         for b, (tokens, _) in enumerate(rows):
             ids[b, : len(tokens)] = torch.tensor(tokens)
             seen[b, : len(tokens)] = 1
-        with torch.inference_mode():
+        places = range(len(rows)), torch.tensor([place for _, place in rows], device=self._device)
+
+        def keep_places(module: Any, given: Any, output: Any) -> Any:
+            output.last_hidden_state = output.last_hidden_state[places][:, None]  # all that the output layer reads
+            return output
+
+        with torch.inference_mode(), self.model.base_model.register_forward_hook(keep_places):
             logits = self.model(input_ids=ids.to(self._device), attention_mask=seen.to(self._device)).logits
-        places = torch.tensor([place for _, place in rows], device=self._device)
-        found: Tensor = logits[range(len(rows)), places].float().log_softmax(-1).cpu()
+        found: Tensor = logits[:, 0].float().log_softmax(-1).cpu()
         return found
-
-
-def _batches(rows: dict[Row, list[int]], budget: int) -> Iterator[list[Row]]:
-    """Rows of like length together, longest first, as many as the budget of tokens holds."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda r: -len(r[0])):
-        if batch and (len(batch) + 1) * len(batch[0][0]) > budget:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -8,7 +8,7 @@ goes to `hf`'s own way; a trial on the model itself decides, not its name.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -22,6 +22,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 from torch import Tensor
 
 from zhiling.console import note
+from zhiling.eval_tasks.batches import ON_ACCELERATOR, batches, budget
 from zhiling.eval_tasks.cache import Prefix, cache_of, prefix_of
 from zhiling.eval_tasks.encoding import encode_pairs
 from zhiling.eval_tasks.generating import end_tokens, generate, is_greedy
@@ -47,9 +48,10 @@ class Row:
 class PrefixLM(HFLM):  # type: ignore[misc]
     """`hf` with shared contexts. Takes `hf`'s arguments and `batch_tokens`, the tokens in one pass."""
 
-    def __init__(self, pretrained: Any, batch_tokens: int = 8192, **kwargs: Any) -> None:
+    def __init__(self, pretrained: Any, batch_tokens: int | None = None, **kwargs: Any) -> None:
         super().__init__(pretrained, **kwargs)
-        self.batch_tokens = int(batch_tokens)
+        self.batch_tokens = budget(batch_tokens, self.device)
+        self.cache_tokens = int(batch_tokens or ON_ACCELERATOR)  # while texts grow: each step wants many rows
         self._shares: bool | None = None
 
     @property
@@ -147,21 +149,9 @@ class PrefixLM(HFLM):  # type: ignore[misc]
                     tree = plant(contexts[m][group.prefix :], [tokens for tokens, _ in asked])
                     rows.append(Row(tree, tuple(i for _, i in asked)))
                 shared = self._read_prefix(prefix) if prefix else None
-                for batch in self._batches(rows, len(prefix)):
+                for batch in batches(rows, lambda row: len(row.tree), self.batch_tokens, len(prefix) // 8):
                     self._score_batch(batch, len(prefix), shared, scores)
         return scores
-
-    def _batches(self, rows: list[Row], prefix: int) -> Iterator[list[Row]]:
-        """Rows of like length together, longest first, as many as the budget holds."""
-        batch: list[Row] = []
-        for row in sorted(rows, key=lambda r: -len(r.tree)):
-            longest = len(batch[0].tree) if batch else 0
-            if batch and (len(batch) + 1) * (longest + prefix // 8) > self.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(row)
-        if batch:
-            yield batch
 
     def _read_prefix(self, prefix: tuple[int, ...]) -> Prefix:
         """Keys and values of the prefix, layer by layer."""

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,24 +14,26 @@ from zhiling.eval_tasks.results import read_run
 from zhiling.eval_tasks.run import evaluate
 
 
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory, reviews: list[dict[str, str]]) -> Path:
-    """A tiny random BERT over the reviews' characters."""
-    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+def make_masked(folder: Path, reviews: list[dict[str, str]], family: str = "bert", **changes: Any) -> Path:
+    """A tiny random masked model over the reviews' characters."""
+    from transformers import AutoConfig, AutoModelForMaskedLM, BertTokenizerFast
 
-    folder = tmp_path_factory.mktemp("bert")
     characters = sorted({c for r in reviews for c in r["text"] + "正负面" if not c.isspace()})
     vocabulary = {w: i for i, w in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters])}
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=128, initializer_range=0.3,
-    )
+    small = {"vocab_size": len(vocabulary), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "intermediate_size": 64, "max_position_embeddings": 128, "initializer_range": 0.3, "pad_token_id": 0}
+    config = AutoConfig.for_model(family, **small | changes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        BertForMaskedLM(config).save_pretrained(folder)
+        AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
         BertTokenizerFast(vocab=vocabulary, model_max_length=128).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory, reviews: list[dict[str, str]]) -> Path:
+    return make_masked(tmp_path_factory.mktemp("bert"), reviews)
 
 
 def by_hand(lm: MaskedLM, text: str, place: int, token: str) -> float:
@@ -50,6 +53,18 @@ def test_a_word_of_two_tokens_does_not_give_itself_away(bert: Path) -> None:
     second = by_hand(lm, "很好看。情感：正[MASK]", 0, "面")
     assert score == pytest.approx(first + second, abs=1e-5)
     assert one == pytest.approx(by_hand(lm, "很好看。[MASK]", 0, "好"), abs=1e-5)
+
+
+@pytest.mark.parametrize(("family", "changes"), [
+    ("roberta", {}), ("electra", {"embedding_size": 32}), ("deberta-v2", {}), ("modernbert", {"cls_token_id": 2}),
+    ("distilbert", {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4}),
+])
+def test_families_of_other_output_layers_give_the_same(
+    family: str, changes: dict[str, Any], tmp_path: Path, reviews: list[dict[str, str]]
+) -> None:
+    lm = MaskedLM(str(make_masked(tmp_path, reviews, family, **changes)))
+    ((score, _),) = lm.loglikelihood([Instance("loglikelihood", {}, ("很好看。", "好"), 0)])
+    assert score == pytest.approx(by_hand(lm, "很好看。[MASK]", 0, "好"), abs=1e-5)
 
 
 def test_a_text_is_scored_token_by_token(bert: Path) -> None:
