@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 
 from zhiling.builders.croissant import croissant
@@ -20,12 +22,16 @@ TASK_CATEGORIES = {
     "extractive_qa": "question-answering", "multiple_choice": "multiple-choice",
     "summarization": "summarization", "translation": "translation",
 }
+SAMPLED = 20_000  # prompts of a side whose lengths are shown
 SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M")]
 
 
-def write_card(folder: Path, plan: Plan, about: Mapping[str, Any]) -> None:
-    """Write README.md with its plots, LICENSES.md, CITATION.cff and CHANGELOG.md into a release folder."""
-    figures = _figures(folder, plan)
+def write_card(folder: Path, plan: Plan, about: Mapping[str, Any], notes: Sequence[Path]) -> None:
+    """Write README.md with its plots, LICENSES.md, CITATION.cff and CHANGELOG.md into a release folder.
+
+    `notes` say what each of its data files holds.
+    """
+    figures = _figures(folder, plan, about["leak"], notes)
     (folder / "plots").mkdir()
     write_text(folder / "plots" / "labels.svg", bars("Rows by split and label", figures["labels"], "rows"))
     write_text(folder / "plots" / "lengths.svg", histogram("Prompt length", figures["lengths"], "characters"))
@@ -85,59 +91,58 @@ def _config(name: str, place: str, folder: Path, default: bool = False) -> dict[
     return {"config_name": name, **({"default": True} if default else {}), "data_files": files}
 
 
-def _figures(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Counts, lengths and samples of the written rows, and the leak measured on them."""
-    import duckdb
-
-    with duckdb.connect() as db:
-        def rows(query: str) -> list[tuple[Any, ...]]:
-            return db.execute(query).fetchall()
-
-        data = _quoted(folder / "data" / "*.parquet")
-        split = "regexp_extract(filename, '([a-z]+)-[0-9]+-of', 1)"
-        db.execute(f"CREATE TEMP VIEW examples AS SELECT *, {split} AS side FROM read_parquet({data}, filename = true)")
-        templates = rows(
-            "SELECT pack, template, shots, count(*) FILTER (side = 'train'), count(*) FILTER (side = 'validation'), "
-            "count(*) FILTER (side = 'test'), avg(length(prompt)) FROM examples GROUP BY ALL ORDER BY ALL"
-        )
-        samples = rows(
-            "SELECT pack, template, arg_min(prompt, id), arg_min(completion, id) FROM examples "
-            "WHERE side = 'train' AND shots = 0 GROUP BY ALL ORDER BY ALL"
-        )
-        lengths = {
-            s: [n for (n,) in rows(f"SELECT length(prompt) FROM examples WHERE side = '{s}' ORDER BY id LIMIT 20000")]
-            for s in SPLITS
-        }
-        leaked = rows(
-            "SELECT count(*) FILTER (group_id IN (SELECT group_id FROM examples WHERE side = 'train')), count(*) "
-            "FROM (SELECT DISTINCT group_id FROM examples WHERE side = 'test')"
-        )[0]
-        return {
-            "templates": templates,
-            "samples": samples,
-            "lengths": lengths,
-            "labels": {s: _labels(rows, folder, plan, s) for s in SPLITS},
-            "leaked_share": leaked[0] / leaked[1] if leaked[1] else 0.0,
-        }
+def _figures(folder: Path, plan: Plan, leak: Mapping[str, Any], notes: Sequence[Path]) -> dict[str, Any]:
+    """Counts, lengths and samples of the written rows."""
+    kept = _kept(notes)
+    by_template: dict[tuple[str, str, int], dict[str, Any]] = {}
+    samples: dict[tuple[str, str], tuple[str, str]] = {}
+    for row in kept:
+        found = by_template.setdefault((row["pack"], row["template"], row["shots"]), {"characters": 0, "rows": 0})
+        for name, count in (("rows", row["rows"]), ("characters", row["characters"]), (row["split"], row["rows"])):
+            found[name] = found.get(name, 0) + count
+        if row["split"] == "train" and not row["shots"]:
+            samples.setdefault((row["pack"], row["template"]), (row["prompt"], row["completion"]))
+    return {
+        "templates": [
+            (*key, *(found.get(s, 0) for s in SPLITS), found["characters"] / found["rows"])
+            for key, found in sorted(by_template.items())
+        ],
+        "samples": [(*key, *texts) for key, texts in sorted(samples.items())],
+        "lengths": {s: _lengths(folder / "data", s) for s in SPLITS},
+        "labels": _labels(folder, plan),
+        "leaked_share": leak["leaked_rows"] / leak["test_rows"] if leak["test_rows"] else 0.0,
+    }
 
 
-def _labels(rows: Any, folder: Path, plan: Plan, split: str) -> dict[str, int]:
-    """Corpus rows of one side by label, over all corpora whose pack has labels."""
-    counts: dict[str, int] = {}
+def _kept(notes: Sequence[Path]) -> list[dict[str, Any]]:
+    """What the data files hold, in their order, each line with its side."""
+    tables = ((path.name.partition("-")[0], pq.read_table(path)) for path in notes)
+    return [{**row, "split": split} for split, table in tables for row in table.to_pylist()]
+
+
+def _lengths(folder: Path, split: str) -> list[int]:
+    """Lengths of the first prompts of a side: rows stand in a drawn order."""
+    found: list[int] = []
+    for path in sorted(folder.glob(f"{split}-*.parquet"))[:1]:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(SAMPLED, columns=["prompt"]):
+                found += pc.utf8_length(batch["prompt"]).to_pylist()
+                if len(found) >= SAMPLED:
+                    break
+    return found[:SAMPLED]
+
+
+def _labels(folder: Path, plan: Plan) -> dict[str, dict[str, int]]:
+    """Corpus rows of each side by label, over all corpora whose pack has labels."""
+    counts: dict[str, dict[str, int]] = {split: {} for split in SPLITS}
     for corpus in plan.recipe.corpora:
-        pack, place = plan.pack(corpus), folder / "corpus" / corpus.name
-        if not any(place.glob(f"{split}-*.parquet")):
-            continue
-        for column in pack.label_columns[:1]:
-            files = _quoted(place / f"{split}-*.parquet")
-            found = rows(f'SELECT "{column}", count(*) FROM read_parquet({files}) GROUP BY 1')
-            for label, count in found:
-                counts[label] = counts.get(label, 0) + count
-    return dict(sorted(counts.items()))
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
+        for column in plan.pack(corpus).label_columns[:1]:
+            for path in sorted((folder / "corpus" / corpus.name).glob("*.parquet")):
+                found = counts[path.name.partition("-")[0]]
+                column_of = pq.read_table(path, columns=[column], read_dictionary=[column])[column]
+                for pair in pc.value_counts(column_of.unify_dictionaries()).to_pylist():
+                    found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
+    return {split: dict(sorted(found.items())) for split, found in counts.items()}
 
 
 def _citation(plan: Plan) -> str:

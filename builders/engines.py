@@ -3,17 +3,20 @@
 A unit of work is a shard: `work(shard)` yields pieces (a table and the rows it rejected), the engine
 streams them into `<output>.part` and renames it. The output's folder is named by a digest of the step's
 settings and inputs, so an existing output is this very work, done: it is kept, which is also the resume.
+An output is Parquet, or (`.arrow`) an Arrow stream, which is written and mapped back without being encoded.
 """
 
 import json
 import multiprocessing
+import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +25,8 @@ from zhiling.console import progress
 from zhiling.store import atomic
 
 SHARD = {"compression": "lz4", "use_dictionary": False, "version": "2.6"}  # read once or twice, then thrown away
+PRELOADED = ["__main__", "zhiling.builders.stages"]  # what every worker needs
+DETAIL = ', "detail": '  # stands in the line of a reject behind what it is counted by
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,11 @@ class LocalEngine:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # spawn: pyarrow's threads do not survive a fork
-            self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+            # Threads do not survive a fork, and this process may have some. The fork server has none of its own: it
+            # imports what workers need, once for all of them, and does nothing but fork.
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(PRELOADED)
+            self._pool = ProcessPoolExecutor(self.workers, context, _make_ready, (dict(os.environ),))
         return self._pool
 
     def close(self) -> None:
@@ -117,6 +125,13 @@ def make_engine(name: Literal["local", "ray"], workers: int, address: str | None
 def unfinished(shards: Sequence[Shard]) -> list[Shard]:
     """Shards whose output is not there yet."""
     return [shard for shard in shards if not shard.output.exists()]
+
+
+def _make_ready(environment: dict[str, str]) -> None:
+    """Give a worker the environment of its parent (the fork server may be older), and one thread: workers are many."""
+    os.environ.clear()
+    os.environ.update(environment)
+    pa.set_cpu_count(1)
 
 
 @contextmanager
@@ -145,19 +160,20 @@ def run_shard(work: Work, shard: Shard) -> None:
         atomic(rejects_file) as rejects_part,
         rejects_part.open("w", encoding="utf-8", errors="backslashreplace") as out,
     ):
-        for reject in _write_pieces(work(shard.job), part):
-            out.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+        for reject in _write_pieces(work(shard.job), part, shard.output.suffix):
+            out.write(json.dumps(vars(reject), ensure_ascii=False) + "\n")
 
 
-def _write_pieces(pieces: Iterable[Piece], part: Path) -> Iterator[Reject]:
-    """Write each piece's table as one row group; yield the rejects."""
-    writer: pq.ParquetWriter | None = None
+def _write_pieces(pieces: Iterable[Piece], part: Path, kind: str) -> Iterator[Reject]:
+    """Write each piece's table as one row group or batch; yield the rejects."""
+    writer: Any = None
     try:
         for piece in pieces:
             if writer is None:
-                writer = pq.ParquetWriter(part, piece.table.schema, **SHARD)
+                new: Callable[..., Any] = pa.ipc.new_stream if kind == ".arrow" else pq.ParquetWriter
+                writer = new(part, piece.table.schema, **({} if kind == ".arrow" else SHARD))
             if len(piece.table):
-                writer.write_table(piece.table, row_group_size=max(1, len(piece.table)))
+                writer.write_table(piece.table.combine_chunks(), max(1, len(piece.table)))
             yield from piece.rejects
         if writer is None:
             raise ValueError("a step must yield at least one (possibly empty) table")
@@ -172,6 +188,18 @@ def read_rejects(outputs: Sequence[Path]) -> Iterator[dict[str, Any]]:
         with rejects_path(output).open(encoding="utf-8") as f:
             for line in f:
                 yield json.loads(line)
+
+
+def copy_rejects(outputs: Sequence[Path], out: IO[str]) -> Counter[str]:
+    """Write the rejects of finished shards to `out` as they stand; count them by `step: reason`."""
+    counts: Counter[str] = Counter()
+    for output in outputs:
+        with rejects_path(output).open(encoding="utf-8") as f:
+            for line in f:
+                out.write(line)
+                counts[line.partition(DETAIL)[0]] += 1
+    heads = ((json.loads(head + "}"), count) for head, count in counts.items())
+    return Counter({f"{head['step']}: {head['reason']}": count for head, count in heads})
 
 
 @dataclass(frozen=True)
@@ -194,3 +222,23 @@ def row_groups(paths: Sequence[Path]) -> list[RowGroup]:
         with pq.ParquetFile(path) as file:
             found += [RowGroup(path, i) for i in range(file.num_row_groups)]
     return found
+
+
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of an `.arrow` output, mapped into memory: only what is looked at is read."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        yield from reader
+
+
+def schema_of(path: Path) -> pa.Schema:
+    """The schema of an `.arrow` output."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        return reader.schema
+
+
+def count_rows(paths: Iterable[Path]) -> int:
+    """Rows in the given outputs."""
+    return sum(
+        sum(len(batch) for batch in batches(path)) if path.suffix == ".arrow" else pq.read_metadata(path).num_rows
+        for path in paths
+    )

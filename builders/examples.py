@@ -1,32 +1,40 @@
 """Split rows to example rows: which templates, how many shots, rendered, with exemplars before them.
 
-Everything is done by columns: a template is rendered for all rows that want it, what a row brings along is taken
-from the split table by place, draws and ids are hashed many at a time. No row is ever a dict of its own.
+Everything is done by columns: a template is rendered for all rows that want it, in order of their places in the
+release; what a row brings along is taken from the split table; ids and draws are made many at a time.
 """
 
-from bisect import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from zhiling.builders.bm25 import Index, make_index, score
 from zhiling.builders.engines import Piece, Reject, RowGroup
+from zhiling.builders.example_columns import coded, conversations, lists_of, repeated, word_lists
 from zhiling.builders.exemplars import Exemplar, Pool, Room, choose, choose_nearest, read_pool
+from zhiling.builders.places import Ids, Places, drawn, example_ids, ids_of, mixed, place, shown_ids, sides_of
 from zhiling.builders.recipe import RenderSettings
-from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA
+from zhiling.builders.release_files import placed_schema
+from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA, SPLITS
 from zhiling.seeds import draws
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
 
-ORDERED_SCHEMA = EXAMPLE_SCHEMA.append(pa.field("split", pa.string())).append(pa.field("order", pa.uint64()))
-TAKEN = ("language", "corpus", "revision", "license", "source", "group_id", "augmentation", "split")
+SHARED = ("language", "corpus", "revision", "license", "augmentation")  # mostly the same in all rows of a corpus
+PLACED_SCHEMA = placed_schema(
+    EXAMPLE_SCHEMA, {*SHARED, "task", "pack", "template", "choices", "exemplar_ids"}
+)
+TRAIN = SPLITS.index("train")
+Numbers = NDArray[np.int64]
+Shown = dict[int, list[tuple[Exemplar, str]]]  # by wish: exemplars, with their text in one template
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class RenderJob:
     """Split rows of one corpus to render."""
 
     rows: RowGroup
-    pool: Path
+    pool: Path | None  # None where no row has exemplars
     pack_folder: Path
     pack_digest: str
     templates: tuple[str, ...]
@@ -46,65 +54,88 @@ class RenderJob:
 class Batch:
     """The split rows of a job, as columns."""
 
-    table: pa.Table
+    table: pa.Table               # what an example brings along
     ids: Sequence[str]
     groups: Sequence[str]
-    sides: Sequence[str]
+    hashes: Ids
+    sides: Numbers
+    numbers: Places               # draws of the held-out rows
     fields: dict[str, list[Any]]  # the pack's declared columns
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """Renderings that one template is asked for: which rows, each with how many shots."""
+    """Renderings that one template is asked for, in order of their places: which rows, each with how many shots."""
 
-    places: Sequence[int]
-    shots: Sequence[int]
+    rows: Numbers
+    shots: Numbers
+    ids: Ids
+    places: Places
+
+    def some(self, kept: Sequence[int]) -> "Wishes":
+        """Those wishes that are kept."""
+        if len(kept) == len(self.rows):
+            return self
+        return Wishes(self.rows[kept], self.shots[kept], self.ids[kept], self.places[kept])
 
 
 def make_examples(job: RenderJob) -> Iterator[Piece]:
-    """Example rows of one unit, a piece for each template, with the side and place that each will have."""
-    pack, table = _pack(job.pack_folder, job.pack_digest), job.rows.read()
-    ids, groups, sides = (table[name].to_pylist() for name in ("id", "group_id", "split"))
-    batch = Batch(table, ids, groups, sides, {name: table[name].to_pylist() for name in pack.settings.columns})
-    yield Piece(ORDERED_SCHEMA.empty_table())
-    train = [i for i, side in enumerate(sides) if side == "train"]
-    held_out = [i for i, side in enumerate(sides) if side != "train"]
-    for name, places in zip(job.templates, _chosen(job, ids, train), strict=True):
-        wishes = _wishes(job, name, ids, places, held_out)
-        if wishes.places:
+    """Example rows of one unit, a piece for each template, in order of the place that each will have."""
+    pack = _pack(job.pack_folder, job.pack_digest)
+    batch = _batch(job, pack)
+    yield Piece(PLACED_SCHEMA.empty_table())
+    train = np.flatnonzero(batch.sides == TRAIN)
+    for name, rows in zip(job.templates, _chosen(job, batch.ids, train), strict=True):
+        wishes = _wishes(job, pack, name, batch, rows)
+        if len(wishes.rows):
             yield _render(job, pack, name, batch, wishes)
 
 
-def _chosen(job: RenderJob, ids: Sequence[str], train: Sequence[int]) -> list[list[int]]:
+def _batch(job: RenderJob, pack: Pack) -> Batch:
+    table = job.rows.read().combine_chunks()
+    ids, groups = (table[name].to_pylist() for name in ("id", "group_id"))
+    sides = sides_of(table["split"])
+    taken = {name: table[name].dictionary_encode() for name in SHARED}
+    taken |= {"source": table["source"], "source_id": table["id"], "group_id": table["group_id"]}
+    held_out, numbers = np.flatnonzero(sides != TRAIN), np.zeros(len(ids), np.uint64)
+    # held-out rows are ordered by source row, so that the first N documents are the same for every template
+    numbers[held_out] = drawn([ids[i] for i in held_out.tolist()], job.seed, "order")
+    fields = {name: table[name].to_pylist() for name in pack.settings.columns}
+    return Batch(pa.table(taken).combine_chunks(), ids, groups, ids_of(table["id"]), sides, numbers, fields)
+
+
+def _chosen(job: RenderJob, ids: Sequence[str], train: Numbers) -> list[Numbers]:
     """For each template the train rows that drew it: each row draws a few."""
     count, few = len(job.templates), job.settings.templates_per_row
     if few >= count:
-        return [list(train)] * count
-    chosen: list[list[int]] = [[] for _ in job.templates]
-    drawn = [draws(job.seed, "templates", [f"{ids[i]}\x1f{t}" for i in train]) for t in range(count)]
-    for i, row in zip(train, zip(*drawn, strict=True), strict=True):
-        for t in sorted(range(count), key=row.__getitem__)[:few]:
-            chosen[t].append(i)
-    return chosen
+        return [train] * count
+    keys = [ids[i] for i in train.tolist()]
+    found = [draws(job.seed, "templates", [f"{key}\x1f{t}" for key in keys]) for t in range(count)]
+    order = np.argsort(np.array(found, np.uint64).reshape(count, len(keys)), axis=0, kind="stable")[:few]
+    return [train[(order == t).any(axis=0)] for t in range(count)]
 
 
-def _wishes(
-    job: RenderJob, name: str, ids: Sequence[str], places: Sequence[int], held_out: Sequence[int]
-) -> Wishes:
+def _wishes(job: RenderJob, pack: Pack, name: str, batch: Batch, train: Numbers) -> Wishes:
     """Train rows with a drawn number of shots; held-out rows with every number."""
-    shots = sorted(job.settings.shots)
-    every = [i for i in held_out for _ in shots]
-    return Wishes([*places, *every], [*_draw_shots(job, name, [ids[i] for i in places]), *shots * len(held_out)])
+    counts = np.array(sorted(job.settings.shots))
+    held_out = np.flatnonzero(batch.sides != TRAIN)
+    rows = np.concatenate([train, np.repeat(held_out, len(counts))])
+    shots = np.concatenate([_draw_shots(job, name, batch.ids, train), np.tile(counts, len(held_out))])
+    ids, sides = example_ids(batch.hashes[rows], pack.name, name, shots), batch.sides[rows]
+    places = place(sides, np.where(sides == TRAIN, mixed(ids, job.seed, "order"), batch.numbers[rows]))
+    order = np.argsort(places, kind="stable")
+    return Wishes(rows[order], shots[order], ids[order], places[order])
 
 
-def _draw_shots(job: RenderJob, name: str, ids: Sequence[str]) -> list[int]:
+def _draw_shots(job: RenderJob, name: str, ids: Sequence[str], train: Numbers) -> Numbers:
     """A number of shots for each train row, in the shares that the recipe asks for."""
     shares = sorted(job.settings.shots.items())
+    counts = np.array([count for count, _ in shares])
     if len(shares) == 1:
-        return [shares[0][0]] * len(ids)
+        return np.repeat(counts, len(train))
     cuts = list(accumulate(share for _, share in shares))
-    drawn = draws(job.seed, "shots", [f"{i}\x1f{name}" for i in ids])
-    return [shares[bisect(cuts, (d >> 11) / 2**53 * cuts[-1])][0] for d in drawn]
+    numbers = drawn([f"{ids[i]}\x1f{name}" for i in train.tolist()], job.seed, "shots")
+    return counts[np.searchsorted(cuts, (numbers >> np.uint64(11)) / 2**53 * cuts[-1], side="right")]
 
 
 @lru_cache(maxsize=64)
@@ -141,43 +172,59 @@ def _index(path: Path, folder: Path, digest: str, balanced: bool, name: str, see
     return make_index(_rendered_pool(path, folder, digest, balanced, name, seed).prompts, language)
 
 
+def _pooled(job: RenderJob) -> tuple[Path, Path, str, bool]:
+    """Which pool, and how it is to be read."""
+    assert job.pool is not None, "some rows ask for shots"
+    return job.pool, job.pack_folder, job.pack_digest, job.settings.balances
+
+
 def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes) -> Piece:
     """Render one template for all rows that want it; put exemplars before those that want shots."""
-    places = wishes.places
-    columns = {c: [values[i] for i in places] for c, values in batch.fields.items()}
+    rows = wishes.rows.tolist()
+    columns = {c: list(map(values.__getitem__, rows)) for c, values in batch.fields.items()}
     compiled = _compiled(job.pack_folder, job.pack_digest, name)
-    rendered = render_batch(compiled, columns, [batch.ids[i] for i in places], job.seed)
+    rendered = render_batch(compiled, columns, [batch.ids[i] for i in rows], job.seed)
     exemplars = _exemplars(job, name, batch, wishes, rendered)
-    kept: list[int] = []
-    rejects: list[Reject] = []
-    budget = job.settings.exemplar_budget
-    for n, refusal in enumerate(rendered.refusals):
-        reason = "refused"
-        if rendered.skipped[n]:
-            refusal, reason = "not for this row", "skipped"
-        elif refusal is None and len(exemplars.get(n, ())) < wishes.shots[n]:
-            refusal = f"{len(exemplars[n])} exemplars where {wishes.shots[n]} are asked for"
-            if budget is not None:
-                refusal, reason = f"{refusal} in {budget:,} characters", "over_budget"
-        if refusal is None:
-            kept.append(n)
-        else:
-            row = batch.table.slice(places[n], 1).select([*batch.fields, "source", "corpus"]).to_pylist()[0]
-            source, corpus = row.pop("source"), row.pop("corpus")
-            rejects.append(Reject("render", reason, f"{pack.name}/{name}: {refusal}", source, corpus, row))
-    return Piece(_examples(job, pack, name, batch, wishes, rendered, exemplars, kept), rejects)
+    rejects: dict[int, Reject] = {}
+    for n in _doubtful(rendered, exemplars):
+        problem = _problem(job, rendered, n, len(exemplars.get(n, ())), int(wishes.shots[n]))
+        if problem is not None:
+            reason, detail = problem
+            row = {c: values[rows[n]] for c, values in batch.fields.items()}
+            source, corpus = (batch.table[c][rows[n]].as_py() for c in ("source", "corpus"))
+            rejects[n] = Reject("render", reason, f"{pack.name}/{name}: {detail}", source, corpus, row)
+    kept = [n for n in range(len(rows)) if n not in rejects] if rejects else range(len(rows))
+    return Piece(_examples(job, pack, name, batch, wishes, rendered, exemplars, kept), list(rejects.values()))
+
+
+def _doubtful(rendered: Rendered, exemplars: Shown) -> Sequence[int]:
+    """Wishes that may have come to nothing; none where all went well."""
+    if exemplars or any(rendered.skipped) or any(rendered.refusals):
+        return range(len(rendered.prompts))
+    return ()
+
+
+def _problem(job: RenderJob, rendered: Rendered, n: int, have: int, wanted: int) -> tuple[str, str] | None:
+    """Why a wish came to nothing: a fixed word and what was found."""
+    if rendered.skipped[n]:
+        return "skipped", "not for this row"
+    if (refusal := rendered.refusals[n]) is not None:
+        return "refused", refusal
+    if have >= wanted:
+        return None
+    detail, budget = f"{have} exemplars where {wanted} are asked for", job.settings.exemplar_budget
+    return ("refused", detail) if budget is None else ("over_budget", f"{detail} in {budget:,} characters")
 
 
 def _exemplars(
     job: RenderJob, name: str, batch: Batch, wishes: Wishes, rendered: Rendered
-) -> dict[int, list[tuple[Exemplar, str]]]:
+) -> Shown:
     """By wish: exemplars and their text in this template; those that the template refuses are passed over."""
-    found: dict[int, list[tuple[Exemplar, str]]] = {}
-    if not any(wishes.shots):
+    found: Shown = {}
+    if not wishes.shots.any():
         return found
-    place = (job.pool, job.pack_folder, job.pack_digest, job.settings.balances)
-    shown = _rendered_pool(*place, name, job.seed)
-    asking = [n for n, shots in enumerate(wishes.shots) if shots and rendered.prompts[n]]
+    shown = _rendered_pool(*_pooled(job), name, job.seed)
+    asking = [n for n in np.flatnonzero(wishes.shots).tolist() if rendered.prompts[n]]
     for n, chosen in zip(asking, _choices(job, name, batch, wishes, rendered, asking), strict=True):
         texts = ((e, shown.prompts[e.index] + shown.completions[e.index]) for e in chosen)
         found[n] = [(e, text) for e, text in texts if shown.prompts[e.index]]
@@ -189,70 +236,61 @@ def _choices(
 ) -> Iterator[list[Exemplar]]:
     """The exemplars of each wish that asks for some, as the recipe chooses them."""
     settings, seed = job.settings, job.seed
-    place = (job.pool, job.pack_folder, job.pack_digest, settings.balances)
-    pool, shown = _pool(*place)[0], _rendered_pool(*place, name, seed)
-    rows = [(batch.ids[wishes.places[n]], batch.groups[wishes.places[n]], wishes.shots[n], seed) for n in asking]
+    pool, shown = _pool(*_pooled(job))[0], _rendered_pool(*_pooled(job), name, seed)
+    wanted = [(batch.ids[row], batch.groups[row], count, seed) for row, count in _listed(wishes, asking)]
     nearest, room = settings.exemplars == "nearest", None
     if nearest or settings.exemplar_budget is not None:
         lengths = [len(p) and len(p) + len(c) for p, c in zip(shown.prompts, shown.completions, strict=True)]
         room = Room(lengths, settings.exemplar_budget)
     if nearest:
-        scores = score(_index(*place, name, seed), [rendered.prompts[n] for n in asking])
-        return (choose_nearest(pool, s.tolist(), *row, room) for s, row in zip(scores, rows, strict=True))
-    return (choose(pool, *row, room) for row in rows)
+        scores = score(_index(*_pooled(job), name, seed), [rendered.prompts[n] for n in asking])
+        return (choose_nearest(pool, s.tolist(), *row, room) for s, row in zip(scores, wanted, strict=True))
+    return (choose(pool, *row, room) for row in wanted)
+
+
+def _listed(wishes: Wishes, asking: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Row and number of shots of some wishes."""
+    return zip(wishes.rows[asking].tolist(), wishes.shots[asking].tolist(), strict=True)
 
 
 def _examples(
-    job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes, rendered: Rendered,
-    exemplars: dict[int, list[tuple[Exemplar, str]]], kept: Sequence[int],
+    job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes, rendered: Rendered, exemplars: Shown,
+    kept: Sequence[int],
 ) -> pa.Table:
     """The kept wishes as a table."""
     def some(values: Sequence[Any]) -> Sequence[Any]:
         return values if len(kept) == len(values) else [values[n] for n in kept]
 
-    places, shots, prompts = some(wishes.places), some(wishes.shots), some(rendered.prompts)
-    messages, before = some(rendered.messages), [exemplars.get(n, ()) for n in kept] if exemplars else []
+    wishes, prompts, messages = wishes.some(kept), some(rendered.prompts), some(rendered.messages)
+    before: Sequence[Sequence[tuple[Exemplar, str]]] = [exemplars.get(n, ()) for n in kept] if exemplars else []
     if exemplars:
         prompts = [
             BETWEEN_SHOTS.join([*(text for _, text in shown), prompt]) if shown else prompt
             for shown, prompt in zip(before, prompts, strict=True)
         ]
         messages = [None if shown else m for shown, m in zip(before, messages, strict=True)]
-    rows = batch.table.select([*TAKEN, "id"]).take(pa.array(places, pa.int64()))
-    source_ids = [batch.ids[i] for i in places]
-    ids = _ids([f"{source}\x1f{pack.name}\x1f{name}\x1f{s}" for source, s in zip(source_ids, shots, strict=True)])
-    # held-out rows are ordered by source row, so that the first N documents are the same for every template
-    keys = [ids[n] if batch.sides[i] == "train" else batch.ids[i] for n, i in enumerate(places)]
+    count = len(prompts)
+    taken = batch.table.take(pa.array(wishes.rows))
     columns = {
-        **{column: rows[column] for column in TAKEN},
-        "id": ids,
+        **{column: taken[column] for column in taken.column_names},
+        "id": shown_ids(wishes.ids),
         "prompt": prompts,
         "completion": some(rendered.completions),
-        "choices": _lists(some(rendered.choices)),
+        "choices": word_lists(some(rendered.choices)),
         "answer": some(rendered.answers),
-        "messages": messages if any(messages) else pa.nulls(len(places), EXAMPLE_SCHEMA.field("messages").type),
-        "task": pa.repeat(pack.settings.task, len(places)),
-        "pack": pa.repeat(pack.name, len(places)),
-        "template": pa.repeat(name, len(places)),
-        "source_id": rows["id"],
-        "shots": shots,
-        "exemplar_ids": [[e.id for e, _ in shown] for shown in before] if exemplars else _lists([[]] * len(places)),
-        "order": draws(job.seed, "order", keys),
+        "messages": conversations(messages),
+        "task": repeated(pack.settings.task, count),
+        "pack": repeated(pack.name, count),
+        "template": repeated(name, count),
+        "shots": wishes.shots,
+        "exemplar_ids": _names(before, count),
+        "place": wishes.places,
     }
-    return pa.table({field.name: columns[field.name] for field in ORDERED_SCHEMA}, schema=ORDERED_SCHEMA)
+    return pa.table({field.name: columns[field.name] for field in PLACED_SCHEMA}, schema=PLACED_SCHEMA)
 
 
-def _ids(identities: Sequence[str]) -> list[str]:
-    return [blake2b(identity.encode(), digest_size=12).hexdigest() for identity in identities]
-
-
-def _lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
-    """Lists of texts, of which most rows share a few: each is turned into Arrow once."""
-    places: dict[int, int] = {}
-    distinct: list[Sequence[str] | None] = []
-    for value in values:
-        if id(value) not in places:
-            places[id(value)] = len(distinct)
-            distinct.append(value)
-    at = pa.array([places[id(value)] for value in values], pa.int64())
-    return pa.array(distinct, pa.list_(pa.string())).take(at)
+def _names(before: Sequence[Sequence[tuple[Exemplar, str]]], count: int) -> pa.Array:
+    """The ids of each example's exemplars."""
+    if not before:
+        return lists_of([()], coded([])).take(pa.repeat(0, count))
+    return lists_of(before, coded([exemplar.id for shown in before for exemplar, _ in shown]))

@@ -8,12 +8,14 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from zhiling.builders.engines import Piece, RowGroup
 from zhiling.rows import Columns, split_schema
-from zhiling.seeds import draw, shuffled
+from zhiling.seeds import draw, draws, shuffled
 
 
 @dataclass(frozen=True)
@@ -59,28 +61,46 @@ def label_of(row: Mapping[str, object], columns: Columns) -> str:
 
 
 def make_pool(job: PoolJob) -> Iterator[Piece]:
-    """The pool of a corpus: for each label the `size` train rows with the smallest keyed draws."""
-    best: dict[str, list[tuple[int, str, dict[str, object]]]] = defaultdict(list)
+    """The pool of some rows: for each label the `size` train rows with the smallest keyed draws; bounded at any time.
+
+    The pools of parts, put together, give the pool of the whole.
+    """
+    best = split_schema(job.columns).empty_table()
     for part in job.rows:
-        for row in part.read().to_pylist():
-            length = sum(len(row[c]) for c, kind in job.columns.items() if kind == "string")
-            if row["split"] != "train" or length > job.characters:
-                continue
-            heap = best[label_of(row, job.columns) if job.balanced else ""]
-            entry = (-draw(job.seed, "pool", row["id"]), row["id"], row)
-            if len(heap) < job.size:
-                heapq.heappush(heap, entry)
-            else:
-                heapq.heappushpop(heap, entry)
-    rows = [row for label in sorted(best) for _, _, row in sorted(best[label], key=lambda e: (-e[0], e[1]))]
-    yield Piece(pa.Table.from_pylist(rows, schema=split_schema(job.columns)))
+        best = _best(job, pa.concat_tables([best, _usable(job, part.read())]))
+    yield Piece(best)
+
+
+def _usable(job: PoolJob, rows: pa.Table) -> pa.Table:
+    """Train rows that are short enough."""
+    lengths = [pc.utf8_length(rows[c]) for c, kind in job.columns.items() if kind == "string"]
+    short = [pc.less_equal(reduce(pc.add, lengths), job.characters)] if lengths else []
+    return rows.filter(reduce(pc.and_, short, pc.equal(rows["split"], "train")))
+
+
+def _best(job: PoolJob, rows: pa.Table) -> pa.Table:
+    """Label by label, the rows with the smallest draws in order of them."""
+    ids, labels = rows["id"].to_pylist(), _labels(rows, job.columns) if job.balanced else [""] * len(rows)
+    by_label: dict[str, list[tuple[int, str, int]]] = defaultdict(list)
+    for n, (label, number, row_id) in enumerate(zip(labels, draws(job.seed, "pool", ids), ids, strict=True)):
+        by_label[label].append((number, row_id, n))
+    places = [n for label in sorted(by_label) for _, _, n in heapq.nsmallest(job.size, by_label[label])]
+    return rows.take(pa.array(places, pa.int64()))
+
+
+def _labels(rows: pa.Table, columns: Columns) -> list[str]:
+    """`label_of` each row."""
+    labels = rows.select([c for c, kind in columns.items() if kind == "label"])
+    return [label_of(row, columns) for row in labels.to_pylist()] if labels.num_columns else [""] * len(rows)
 
 
 def read_pool(table: pa.Table, columns: Columns, balanced: bool = True) -> Pool:
     """The pool by label; under one key where labels do not count."""
     pool: dict[str, list[Exemplar]] = defaultdict(list)
-    for i, row in enumerate(table.to_pylist()):
-        pool[label_of(row, columns) if balanced else ""].append(Exemplar(i, row["id"], row["group_id"]))
+    labels = _labels(table, columns) if balanced else [""] * len(table)
+    rows = zip(labels, table["id"].to_pylist(), table["group_id"].to_pylist(), strict=True)
+    for i, (label, row_id, group_id) in enumerate(rows):
+        pool[label].append(Exemplar(i, row_id, group_id))
     return dict(pool)
 
 

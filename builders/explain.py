@@ -67,7 +67,7 @@ def explain(folder: Path, example_id: str) -> Explained:
     prompt, completion = _render(pack, template.name, [rows.row(name) for name in names], names, seed)
     return Explained(
         example=example, split=split, file=file, chain=chain, group=rows.group(example["group_id"]),
-        exemplars=exemplars, draws=_draws(seed, example, pack, nearest) | ranks,
+        exemplars=exemplars, draws=_draws(seed, example, pack, nearest, split == "train") | ranks,
         template=template.model_dump(mode="json", exclude_none=True), pack_version=pack.settings.version,
         passages=passages,
         same_bytes=(prompt, completion) == (example["prompt"], example["completion"]),
@@ -144,7 +144,7 @@ def _render(
     return BETWEEN_SHOTS.join([*shots, rendered.prompts[-1]]), rendered.completions[-1]
 
 
-def _draws(seed: int, example: Mapping[str, Any], pack: Pack, nearest: bool) -> dict[str, str]:
+def _draws(seed: int, example: Mapping[str, Any], pack: Pack, nearest: bool, train: bool) -> dict[str, str]:
     """What was drawn on the way, as (seed, purpose, key): anyone can draw it again."""
     drawn = {"exemplar": f"{example['source_id']} LABEL", "exemplar order": example["source_id"]}
     row, template = example["source_id"], example["template"]
@@ -153,6 +153,8 @@ def _draws(seed: int, example: Mapping[str, Any], pack: Pack, nearest: bool) -> 
         "split": example["group_id"], "templates": f"{row} NUMBER", "shots": f"{row} {template}",
         **({"exemplar labels": row, **({} if nearest else drawn)} if example["shots"] else {}),
         **({f"choices:{example['pack']}/{template}": row} if shuffled else {}),
-        "order": example["id"],
+        **({} if train else {"order": row}),
     }
-    return {purpose: f"blake2b({seed}, {purpose!r}, {key!r})" for purpose, key in found.items()}
+    order = f"splitmix64(0x{example['id'][:16]} ^ blake2b({seed}, 'order', ''))"
+    return {**{purpose: f"blake2b({seed}, {purpose!r}, {key!r})" for purpose, key in found.items()},
+            **({"order": order} if train else {})}

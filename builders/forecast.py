@@ -4,19 +4,28 @@ In: a recipe. Out: a row for each corpus, template and number of shots. Every st
 folder, which the build then goes on from: nothing is done twice, and the counts are what will be.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from zhiling.builders import stages
-from zhiling.builders.engines import LocalEngine
+from zhiling.builders.engines import LocalEngine, batches
 from zhiling.builders.pipeline import is_current, locked, run_steps
+from zhiling.builders.places import SIDE_BITS, places_of
 from zhiling.builders.plan import make_plan
 from zhiling.errors import UserError, one_line
+from zhiling.rows import EXAMPLE_SCHEMA, SPLITS
 
 TOKENS_PER_CHARACTER = {"zh": 0.65, "en": 0.25}  # of common byte-level vocabularies, for want of a tokenizer
 SAMPLE = 200  # texts a group that a tokenizer counts
+ASKED = pa.schema([("side", pa.string()), *(EXAMPLE_SCHEMA.field(name) for name in (
+    "id", "corpus", "task", "pack", "template", "shots", "language", "prompt", "completion"
+))])
 QUERY = """
 SELECT corpus, task, pack, template, shots, any_value(language),
        count(*) FILTER (side = 'train'), count(*) FILTER (side = 'validation'), count(*) FILTER (side = 'test'),
@@ -50,22 +59,37 @@ def forecast(recipe: Path, out: Path, workers: int = 1, tokenizer: Path | None =
     home.mkdir(parents=True, exist_ok=True)
     with locked(home):
         if is_current(folder, plan.made_from):
-            return list(_expected(sorted((folder / "data").glob("*.parquet")), _SIDE_BY_FILE, count))
+            return list(_expected(_released(folder), count))
         work = home / f".work-{plan.recipe.version}-{plan.made_from[:16]}"
         built = run_steps(stages.Run(plan, work, LocalEngine(workers)))
-        return list(_expected(built.examples, '"split"', count))
+        return list(_expected(_rendered(path for files in built.examples.values() for path in files), count))
 
 
-_SIDE_BY_FILE = "regexp_extract(filename, '([a-z]+)-[0-9]+-of', 1)"
+def _released(folder: Path) -> Iterator[pa.RecordBatch]:
+    """The examples of a release with their side."""
+    for path in sorted((folder / "data").glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=ASKED.names[1:]):
+                yield _asked(batch, pa.repeat(path.name.partition("-")[0], len(batch)))
 
 
-def _expected(files: list[Path], side: str, count: Callable[[str], int] | None) -> Iterator[Expected]:
+def _rendered(paths: Iterable[Path]) -> Iterator[pa.RecordBatch]:
+    """The examples of a build under way with their side."""
+    for path in paths:
+        for batch in batches(path):
+            yield _asked(batch, pa.array(SPLITS).take(pa.array(places_of(batch) >> np.uint64(64 - SIDE_BITS))))
+
+
+def _asked(batch: pa.RecordBatch, sides: pa.Array) -> pa.RecordBatch:
+    columns = (batch.column(field.name).cast(field.type) for field in list(ASKED)[1:])
+    return pa.record_batch([sides, *columns], schema=ASKED)
+
+
+def _expected(found: Iterator[pa.RecordBatch], count: Callable[[str], int] | None) -> Iterator[Expected]:
     import duckdb
 
     with duckdb.connect() as db:
-        listed = "[" + ", ".join("'" + str(f).replace("'", "''") + "'" for f in files) + "]"
-        source = f"read_parquet({listed}, filename = true)"
-        db.execute(f"CREATE TEMP VIEW examples AS SELECT *, {side} AS side FROM {source}")
+        db.register("examples", pa.RecordBatchReader.from_batches(ASKED, found))
         rows = db.execute(QUERY.format(sample=SAMPLE if count else 0)).fetchall()
     for corpus, task, pack, template, shots, language, train, validation, test, characters, texts in rows:
         rate = TOKENS_PER_CHARACTER.get(language, 0.4)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
-from zhiling.builders.engines import Piece, RowGroup
+from zhiling.builders.engines import Piece, batches, schema_of
+from zhiling.builders.places import on_side
 from zhiling.seeds import draws
 from zhiling.settings import Settings
 
@@ -40,9 +40,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Mixed:
-    """Example rows to thin out."""
+    """Example rows to thin out, batch by batch: each stays in order."""
 
-    rows: RowGroup
+    rows: Path
     cut: Cut
     seed: int
 
@@ -103,11 +103,10 @@ def cuts(tables: Mapping[str, Sequence[Path]], settings: MixtureSettings, seed: 
 def _drawn(files: Sequence[Path], seed: int) -> dict[str, list[Drawn]]:
     """By template: the draws of a corpus's train rows, with their ids."""
     found: dict[str, list[Drawn]] = {}
-    for path in files:
-        table = pq.read_table(path, columns=["id", "template"], filters=[("split", "==", "train")])
-        ids = table["id"].to_pylist()
-        rows = zip(table["template"].to_pylist(), draws(seed, "mixture", ids), ids, strict=True)
-        for template, number, name in rows:
+    for batch in (each for path in files for each in batches(path)):
+        train = batch.filter(on_side(batch, "train"))
+        ids = train["id"].to_pylist()
+        for template, number, name in zip(train["template"].to_pylist(), draws(seed, "mixture", ids), ids, strict=True):
             found.setdefault(template, []).append((number, name))
     return found
 
@@ -121,11 +120,17 @@ def _last(rows: Sequence[Drawn], count: int | None) -> Drawn:
 
 def mix(job: Mixed) -> Iterator[Piece]:
     """The example rows of one unit that stay."""
-    table = job.rows.read()
-    ids, sides, templates = (table[name].to_pylist() for name in ("id", "split", "template"))
-    cut, nothing = job.cut, (-1, "")
-    stays = [
-        side != "train" or (number, name) <= min(cut.whole, cut.templates.get(template, nothing))
-        for number, name, side, template in zip(draws(job.seed, "mixture", ids), ids, sides, templates, strict=True)
-    ]
-    yield Piece(table.filter(pa.array(stays, pa.bool_())))
+    yield Piece(schema_of(job.rows).empty_table())
+    for batch in batches(job.rows):
+        yield Piece(pa.Table.from_batches([batch.filter(_stays(batch, job))]))
+
+
+def _stays(batch: pa.RecordBatch, job: Mixed) -> pa.Array:
+    """Whether each row of a batch stays."""
+    ids, templates = (batch[name].to_pylist() for name in ("id", "template"))
+    nothing, train = (-1, ""), on_side(batch, "train").to_pylist()
+    drawn = zip(draws(job.seed, "mixture", ids), ids, strict=True)
+    return pa.array([
+        not cut or row <= min(job.cut.whole, job.cut.templates.get(template, nothing))
+        for row, cut, template in zip(drawn, train, templates, strict=True)
+    ], pa.bool_())

@@ -16,7 +16,7 @@ from typing import Any
 
 from zhiling.builders import stages
 from zhiling.builders.duplicates import Leak
-from zhiling.builders.engines import make_engine
+from zhiling.builders.engines import count_rows, make_engine
 from zhiling.builders.plan import Plan, make_plan
 from zhiling.console import note
 from zhiling.errors import UserError
@@ -29,7 +29,7 @@ class Built:
 
     plan: Plan
     splits: Mapping[str, list[Path]]  # by corpus: split rows
-    examples: list[Path]              # example rows of all corpora
+    examples: Mapping[str, list[Path]]  # by corpus: example rows
     leak: Leak
     counts: Mapping[str, dict[str, int]]  # by corpus: rows after each step
     rejecting: Mapping[str, list[Path]]   # by corpus: shards whose rejects count, in order
@@ -56,10 +56,10 @@ def run_steps(run: stages.Run) -> Built:
         "mixed": mixed,
     }
     names = [c.name for c in run.plan.recipe.corpora]
-    counts = {name: {step: stages.count(tables[name]) for step, tables in steps.items()} for name in names}
+    counts = {name: {step: count_rows(tables[name]) for step, tables in steps.items()} for name in names}
     rejecting = {name: list(dict.fromkeys(path for t in steps.values() for path in t[name])) for name in names}
     return Built(
-        run.plan, grown, [path for name in names for path in mixed[name]], leak, counts, rejecting,
+        run.plan, grown, mixed, leak, counts, rejecting,
         stages.personal_data(run, read), scores, run.work / "review", augmentation,
     )
 
@@ -89,8 +89,10 @@ def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
                     shutil.rmtree(stale)
             engine = make_engine(plan.recipe.engine, workers, plan.recipe.ray_address)
             with closing(engine):
-                built = run_steps(stages.Run(plan, work, engine))
-            write_release(built, work, folder)
+                run = stages.Run(plan, work, engine)
+                built = run_steps(run)
+                files = stages.write(run, built.splits, built.examples)
+            write_release(built, files, folder)
         shutil.rmtree(work, ignore_errors=True)
     return folder
 

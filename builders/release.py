@@ -1,5 +1,6 @@
-"""A release folder: shards, packs, recipe, rejects, card and manifest, written whole; and its verification."""
+"""A release folder: its files, packs, recipe, rejects, card and manifest, appearing whole; and its verification."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,39 +8,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from zhiling.builders.card import write_card
-from zhiling.builders.engines import read_rejects
+from zhiling.builders.engines import Shard, copy_rejects, count_rows
 from zhiling.builders.leak import measure
 from zhiling.builders.licenses import derived, obstacles
 from zhiling.builders.pipeline import Built
 from zhiling.builders.plan import versions
 from zhiling.builders.recipe import Recipe
-from zhiling.console import note, progress
-from zhiling.rows import EXAMPLE_SCHEMA, SPLITS, conform, split_schema
-from zhiling.store import PARQUET, atomic_folder, differences, write_jsonl, write_manifest
+from zhiling.console import note
+from zhiling.rows import SPLITS
+from zhiling.store import atomic_folder, differences, write_manifest
 from zhiling.templates.pack import Pack
 
-SHARD_ROWS = 100_000
-GROUP_ROWS = 4_096
 
-
-def write_release(built: Built, work: Path, folder: Path) -> None:
-    """Write the release and let it appear at `folder` by one rename."""
-    recipe = built.plan.recipe
+def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Path) -> None:
+    """Gather the release, `files` by the folder that they belong in, and let it appear at `folder` by one rename."""
     with atomic_folder(folder) as part:
-        with progress("write release", len(SPLITS) * (1 + len(recipe.corpora))) as bar:
-            sizes: dict[str, int] = {}
-            for split in SPLITS:
-                sizes[split] = _write_split(built.examples, split, '"order", id', EXAMPLE_SCHEMA, part / "data", work)
-                bar()
-            for corpus in recipe.corpora:
-                schema = split_schema(built.plan.columns(corpus))
-                for split in SPLITS:
-                    _write_split(built.splits[corpus.name], split, "id", schema, part / "corpus" / corpus.name, work)
-                    bar()
+        for place, shards in files.items():
+            (part / place).mkdir(parents=True)
+            for shard in shards:
+                _lay(shard.job.target, part / place / shard.job.target.name)
+        sizes: dict[str, int] = {split: count_rows((part / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
         rejects = _write_rejects(built, part / "rejects.jsonl")
         for pack in built.plan.packs.values():
             for each in (pack, *bases(pack)):
@@ -47,71 +36,23 @@ def write_release(built: Built, work: Path, folder: Path) -> None:
         shutil.copyfile(built.plan.document.path, part / "recipe.yaml")
         shutil.copytree(built.review, part / "review")
         about = _about(built, sizes, rejects)
-        write_card(part, built.plan, about)
+        write_card(part, built.plan, about, [shard.output for shard in files["data"]])
         write_manifest(part, "release", about)
     note(f"release written: {folder}")
 
 
-def _write_split(
-    files: Sequence[Path], split: str, order: str, schema: pa.Schema, folder: Path, work: Path
-) -> int:
-    """Write the rows of one side in order, `SHARD_ROWS` to a file; return how many. Sorted out of core."""
-    total = sum(_count(path, split) for path in files)
-    shards = -(-total // SHARD_ROWS)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = _ordered(files, split, order, schema, work) if total else iter(())
-    for number in range(shards):
-        path = folder / f"{split}-{number:05d}-of-{shards:05d}.parquet"
-        with pq.ParquetWriter(path, schema, **PARQUET) as writer:
-            here = min(SHARD_ROWS, total - number * SHARD_ROWS)
-            for _ in range(-(-here // GROUP_ROWS)):
-                writer.write_table(next(rows))
-    return total
-
-
-def _count(path: Path, split: str) -> int:
-    found: list[str] = pq.read_table(path, columns=["split"])["split"].to_pylist()
-    return found.count(split)
-
-
-def _ordered(
-    files: Sequence[Path], split: str, order: str, schema: pa.Schema, work: Path
-) -> Iterator[pa.Table]:
-    """The rows of one side in order, in tables of `GROUP_ROWS`, cut where a file ends."""
-    import duckdb
-
-    with duckdb.connect() as db:
-        db.execute("SET threads = 2")
-        db.execute("SET temp_directory = ?", [str(work / ".duckdb")])
-        columns = ", ".join(f'"{name}"' for name in schema.names)
-        query = f'SELECT {columns} FROM read_parquet($files) WHERE "split" = $split ORDER BY {order}'
-        given = {"files": [str(f) for f in files], "split": split}
-        reader = db.sql(query, params=given).to_arrow_reader(GROUP_ROWS)
-        held, room = [], SHARD_ROWS
-        for batch in reader:
-            held.append(batch)
-            rows = pa.Table.from_batches(held)
-            while len(rows) >= min(GROUP_ROWS, room):
-                size = min(GROUP_ROWS, room)
-                yield conform(rows.slice(0, size), schema)
-                rows, room = rows.slice(size), room - size or SHARD_ROWS
-            held = rows.to_batches()
-        rows = pa.Table.from_batches(held, reader.schema)
-        if len(rows):
-            yield conform(rows, schema)
+def _lay(file: Path, place: Path) -> None:
+    """Let a finished file stand at `place` too: a killed build still finds it in its work folder."""
+    try:
+        os.link(file, place)
+    except OSError:  # a file system without links
+        shutil.copyfile(file, place)
 
 
 def _write_rejects(built: Built, path: Path) -> dict[str, dict[str, int]]:
     """Write every rejected row with its reason; return counts by corpus and `step: reason`."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in built.rejecting}
-
-    def rows() -> Iterator[Mapping[str, Any]]:
-        for outputs in built.rejecting.values():
-            for reject in read_rejects(outputs):
-                counts[reject["corpus"]][f"{reject['step']}: {reject['reason']}"] += 1
-                yield reject
-
-    write_jsonl(path, rows())
+    with path.open("w", encoding="utf-8", newline="\n") as out:
+        counts = {name: copy_rejects(outputs, out) for name, outputs in built.rejecting.items()}
     return {name: dict(sorted(found.items())) for name, found in counts.items()}
 
 

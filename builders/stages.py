@@ -18,13 +18,14 @@ from zhiling.builders.clean import KeyJob, make_keys
 from zhiling.builders.corpus import read_unit
 from zhiling.builders.decontaminate import Checked, Dropped, check, drop, write_index
 from zhiling.builders.duplicates import Leak, judge_rows
-from zhiling.builders.engines import Engine, RowGroup, Shard, Work, read_rejects, row_groups
+from zhiling.builders.engines import Engine, RowGroup, Shard, Work, count_rows, read_rejects, row_groups
 from zhiling.builders.examples import RenderJob, make_examples
 from zhiling.builders.exemplars import PoolJob, make_pool
 from zhiling.builders.leak import ReviewJob, find_label_errors, score_splits
 from zhiling.builders.mixture import Mixed, cuts
 from zhiling.builders.mixture import mix as thin
 from zhiling.builders.plan import Plan
+from zhiling.builders.release_files import PlaceJob, files_of, place_rows, write_file
 from zhiling.builders.retrieve import FillJob, FindJob, fill, own_passages, read_passages, write_shelf
 from zhiling.builders.retrieve import find as find_passages
 from zhiling.builders.sources import CorpusSettings
@@ -45,7 +46,8 @@ class Run:
     engine: Engine
 
     def over_rows(
-        self, step: str, label: str, work: Work, tables: Tables, job: Callable[[CorpusSettings, RowGroup, int], Any]
+        self, step: str, label: str, work: Work, tables: Tables, job: Callable[[CorpusSettings, RowGroup, int], Any],
+        ending: str = ".parquet",
     ) -> dict[str, list[Path]]:
         """Run `work` on every row group of `tables`, numbered through all corpora; its outputs by corpus."""
         shards: list[Shard] = []
@@ -56,15 +58,10 @@ class Run:
             folder = self.work / step / corpus.name
             first = len(shards)
             for part in row_groups(tables[corpus.name]):
-                shards.append(Shard(folder / f"{len(shards):05d}.parquet", job(corpus, part, len(shards))))
+                shards.append(Shard(folder / f"{len(shards):05d}{ending}", job(corpus, part, len(shards))))
             outputs[corpus.name] = [s.output for s in shards[first:]]
         self.engine.map(work, shards, label)
         return outputs
-
-
-def count(files: Sequence[Path]) -> int:
-    """Rows in the given Parquet files."""
-    return sum(pq.read_metadata(p).num_rows for p in files)
 
 
 def read(run: Run) -> Tables:
@@ -79,7 +76,7 @@ def read(run: Run) -> Tables:
     run.engine.map(read_unit, shards, "read")
     for i, corpus in enumerate(run.plan.recipe.corpora):
         _say_what_was_not_read(corpus.name, tables[corpus.name])
-        if not count(tables[corpus.name]):
+        if not count_rows(tables[corpus.name]):
             where = run.plan.document.where(("corpora", i))
             raise UserError(where, f"corpus '{corpus.name}' has no usable row", "see its sources, mapping and encoding")
     return tables
@@ -227,15 +224,20 @@ def augment(run: Run, splits: Tables) -> tuple[Tables, dict[str, dict[str, Any]]
 
 
 def pool(run: Run, splits: Tables) -> Mapping[str, Path]:
-    """By corpus: the train rows that exemplars are drawn from."""
+    """By corpus: the train rows that exemplars are drawn from; none where no row has exemplars."""
     render, shards = run.plan.recipe.render, {}
+    if not any(render.shots):
+        return {}
+
+    def job(corpus: CorpusSettings, *parts: RowGroup) -> PoolJob:
+        size, longest = render.exemplar_pool, render.exemplar_characters
+        return PoolJob(parts, run.plan.columns(corpus), size, longest, run.plan.recipe.seed, render.balances)
+
+    pools = run.over_rows("pools", "pick exemplars", make_pool, splits, lambda corpus, part, _: job(corpus, part))
     for corpus in run.plan.recipe.corpora:
-        rows, columns = tuple(row_groups(splits[corpus.name])), run.plan.columns(corpus)
-        job = PoolJob(
-            rows, columns, render.exemplar_pool, render.exemplar_characters, run.plan.recipe.seed, render.balances
-        )
-        shards[corpus.name] = Shard(run.work / "pool" / f"{corpus.name}.parquet", job)
-    run.engine.map(make_pool, list(shards.values()), "pick exemplars")
+        parts = row_groups(pools[corpus.name])
+        shards[corpus.name] = Shard(run.work / "pool" / f"{corpus.name}.parquet", job(corpus, *parts))
+    run.engine.map(make_pool, list(shards.values()), "join exemplars")
     return {name: shard.output for name, shard in shards.items()}
 
 
@@ -246,9 +248,10 @@ def render(run: Run, splits: Tables, pools: Mapping[str, Path]) -> Tables:
     def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> RenderJob:
         pack = run.plan.pack(corpus)
         templates = tuple(t.name for t in pack.select(corpus.templates))
-        return RenderJob(part, pools[corpus.name], pack.folder, pack.digest, templates, recipe.render, recipe.seed)
+        pool = pools.get(corpus.name)
+        return RenderJob(part, pool, pack.folder, pack.digest, templates, recipe.render, recipe.seed)
 
-    return run.over_rows("examples", "render", make_examples, splits, job)
+    return run.over_rows("examples", "render", make_examples, splits, job, ".arrow")
 
 
 def mix(run: Run, examples: Tables) -> Tables:
@@ -257,4 +260,25 @@ def mix(run: Run, examples: Tables) -> Tables:
     if settings is None:
         return examples
     at = cuts(examples, settings, seed)
-    return run.over_rows("mixed", "mix", thin, examples, lambda corpus, part, _: Mixed(part, at[corpus.name], seed))
+    shards = {
+        name: [Shard(run.work / "mixed" / name / path.name, Mixed(path, at[name], seed)) for path in files]
+        for name, files in examples.items()
+    }
+    run.engine.map(thin, [shard for each in shards.values() for shard in each], "mix")
+    return {name: [shard.output for shard in each] for name, each in shards.items()}
+
+
+def write(run: Run, splits: Tables, examples: Tables) -> dict[str, list[Shard]]:
+    """The release's Parquet files, by the folder of the release that they belong in."""
+    placed = run.over_rows(
+        "placed", "order the corpora", place_rows, splits,
+        lambda corpus, part, _: PlaceJob(part, run.plan.columns(corpus)), ".arrow",
+    )
+    given = {"data": [path for files in examples.values() for path in files]}
+    given |= {f"corpus/{name}": files for name, files in placed.items()}
+    found = {
+        place: files_of(outputs, run.work / "release" / place, run.work / "written" / place)
+        for place, outputs in given.items()
+    }
+    run.engine.map(write_file, [shard for shards in found.values() for shard in shards], "write")
+    return found

@@ -1,0 +1,51 @@
+"""Rendered rows as Arrow columns, made many values at a time; what most rows share is stored once and counted off.
+
+In: what a template said of some rows. Out: choices, messages and exemplars as lists over a dictionary of words.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+
+from zhiling.rows import EXAMPLE_SCHEMA
+from zhiling.templates.render import Message
+
+CODED = pa.dictionary(pa.int32(), pa.string())
+MESSAGES = EXAMPLE_SCHEMA.field("messages").type
+
+
+def coded(words: Sequence[str | None]) -> pa.Array:
+    """Texts as numbers into a dictionary."""
+    return pa.array(words, pa.string()).dictionary_encode()
+
+
+def repeated(word: str, count: int) -> pa.Array:
+    """One text, `count` times."""
+    return pa.DictionaryArray.from_arrays(np.zeros(count, np.int32), pa.array([word]))
+
+
+def word_lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
+    """Lists of texts, or nulls, of which many rows share one: each is turned into Arrow once."""
+    known = {id(value): value for value in values}
+    numbers = dict(zip(known, range(len(known)), strict=True))
+    which = np.fromiter((numbers[id(value)] for value in values), np.int64, len(values))
+    lists = lists_of(list(known.values()), coded(list(chain.from_iterable(v for v in known.values() if v))))
+    return lists.take(pa.array(which))
+
+
+def lists_of(values: Sequence[Sequence[object] | None], inner: pa.Array) -> pa.Array:
+    """Lists as long as `values`, or null as they are, of the items `inner`."""
+    ends = np.cumsum([0, *(len(value or ()) for value in values)])
+    nulls = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), inner, mask=nulls)
+
+
+def conversations(messages: Sequence[Sequence[Message] | None]) -> pa.Array:
+    """Conversations, or nulls."""
+    if not any(messages):
+        return pa.nulls(len(messages), MESSAGES)
+    turns = list(chain.from_iterable(m for m in messages if m))
+    parts = [pa.array([turn[key] for turn in turns], pa.string()) for key in ("role", "content")]
+    return lists_of(messages, pa.StructArray.from_arrays(parts, fields=list(MESSAGES.value_type)))

@@ -1,0 +1,138 @@
+"""A release's Parquet files: rows of all units in order of their places, each file a stretch of places of one side.
+
+In: `.arrow` outputs whose batches each are in order of the column `place` (see `places.py`). Out: a file for each
+stretch, sorted in memory and written by whichever worker does it, and a table of what it holds. How many files a side
+has hangs on how many rows it has; which row stands where, on places alone.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from zhiling.builders.engines import Piece, RowGroup, Shard, batches
+from zhiling.builders.example_columns import CODED
+from zhiling.builders.places import PLACE, bounds, ids_of, place, places_of, sides_of
+from zhiling.rows import SPLITS, Columns, split_schema
+from zhiling.store import atomic
+
+FILE_ROWS = 250_000  # of a file, about
+GROUP_ROWS = 16_384
+PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1, "version": "2.6", "store_schema": False}
+REPEATED = ("completion", "answer", "shots")  # columns with few values that come as they are
+KEPT_SCHEMA = pa.schema(
+    [
+        ("pack", pa.string()), ("template", pa.string()), ("shots", pa.int64()), ("rows", pa.int64()),
+        ("characters", pa.int64()), ("prompt", pa.string()), ("completion", pa.string()),  # those of its first row
+    ]
+)
+
+
+def placed_schema(schema: pa.Schema, shared: Collection[str]) -> pa.Schema:
+    """`schema` as it is on the way: columns of `shared` words as numbers into a dictionary, and each row's place."""
+    def field(of: pa.Field) -> pa.Field:
+        if of.name not in shared:
+            return of
+        return of.with_type(pa.list_(CODED) if pa.types.is_list(of.type) else CODED)
+
+    return pa.schema([*map(field, schema), (PLACE, pa.uint64())])
+
+
+@dataclass(frozen=True)
+class PlaceJob:
+    """Split rows of one corpus to put in order of their places."""
+
+    rows: RowGroup
+    columns: Columns
+
+
+def place_rows(job: PlaceJob) -> Iterator[Piece]:
+    """The split rows of a unit in order of their places; a row's draw is its own id."""
+    labels = {name for name, kind in job.columns.items() if kind == "label"}
+    shared = {"corpus", "revision", "license", "language", "split", "augmentation"} | labels
+    table = job.rows.read().combine_chunks()
+    numbers = ids_of(table["id"])[:, :8].copy().view(">u8").ravel().astype(np.uint64)
+    places = place(sides_of(table["split"]), numbers)
+    columns = {name: table[name].dictionary_encode() if name in shared else table[name] for name in table.column_names}
+    schema = placed_schema(split_schema(job.columns), shared)
+    placed = pa.table({**columns, PLACE: places}, schema=schema).combine_chunks()
+    yield Piece(placed.take(pa.array(np.argsort(places, kind="stable"))))
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """A file of the release to write: which stretch of places of which outputs."""
+
+    outputs: tuple[Path, ...]
+    first: int
+    end: int
+    target: Path
+
+
+def sizes(outputs: Sequence[Path]) -> list[int]:
+    """How many rows stand on each side."""
+    ends = np.array([bounds(side, 1) for side in range(len(SPLITS))], np.uint64)
+    found = np.zeros(len(SPLITS), np.int64)
+    for path in outputs:
+        for batch in batches(path):
+            found += np.diff(np.searchsorted(places_of(batch), ends), axis=1).ravel()
+    return [int(n) for n in found]
+
+
+def files_of(outputs: Sequence[Path], folder: Path, work: Path) -> list[Shard]:
+    """The files that hold the rows of `outputs`, side by side, to be written into `folder`; notes go to `work`."""
+    shards = []
+    for side, (split, rows) in enumerate(zip(SPLITS, sizes(outputs), strict=True)):
+        parts = -(-rows // FILE_ROWS)
+        for n, (first, end) in enumerate(pairwise(bounds(side, parts) if parts else ())):
+            name = f"{split}-{n:05d}-of-{parts:05d}.parquet"
+            shards.append(Shard(work / name, FileJob(tuple(outputs), first, end, folder / name)))
+    return shards
+
+
+def write_file(job: FileJob) -> Iterator[Piece]:
+    """Write one file of the release; what is handed on is what it holds, by template and number of shots."""
+    table = _between(job)
+    schema = pa.schema([field for field in table.schema if field.name != PLACE])
+    coded = [f.name + ".list.element" * pa.types.is_list(f.type) for f in schema if _is_coded(f.type)]
+    settings = {**PARQUET, "use_dictionary": [*coded, *REPEATED], "write_statistics": False}
+    with atomic(job.target) as part, pq.ParquetWriter(part, schema, **settings) as writer:
+        for start in range(0, len(table), GROUP_ROWS):
+            writer.write_table(table.slice(start, GROUP_ROWS).select(schema.names))
+    yield Piece(_kept(table) if "template" in schema.names else KEPT_SCHEMA.empty_table())
+
+
+def _is_coded(kind: pa.DataType) -> bool:
+    return bool((kind.value_type if pa.types.is_list(kind) else kind) == CODED)
+
+
+def _between(job: FileJob) -> pa.Table:
+    """The rows of a stretch of places, in order."""
+    ends, found = np.array([job.first, job.end], np.uint64), []
+    for path in job.outputs:
+        for batch in batches(path):
+            start, stop = np.searchsorted(places_of(batch), ends).tolist()
+            if stop > start:
+                found.append(batch.slice(start, stop - start))
+    rows = pa.Table.from_batches(found).unify_dictionaries()
+    del found
+    order = pa.array(np.argsort(rows[PLACE].to_numpy(), kind="stable"))
+    return pa.table({name: rows[name].combine_chunks().take(order) for name in rows.column_names})
+
+
+def _kept(table: pa.Table) -> pa.Table:
+    """Rows and characters by template and number of shots, with the texts of the first row of each."""
+    keys = ["pack", "template", "shots"]
+    counted = table.select(keys).append_column("characters", pc.utf8_length(table["prompt"]))
+    counted = counted.append_column("at", pa.array(np.arange(len(table))))
+    found = counted.group_by(keys).aggregate([("characters", "sum"), ("characters", "count"), ("at", "min")])
+    first = table.select(["prompt", "completion"]).take(found["at_min"])
+    named = {**{name: found[name] for name in keys}, "rows": found["characters_count"],
+             "characters": found["characters_sum"], "prompt": first["prompt"], "completion": first["completion"]}
+    return pa.table({name: named[name].cast(KEPT_SCHEMA.field(name).type) for name in KEPT_SCHEMA.names})
