@@ -1,12 +1,15 @@
 """Checkpoints to resume from: whole or absent, with digests, safetensors and JSON only.
 
-In: a training state. Out: `step-00000120/` folders, written by a thread from copies, the newest two kept.
+In: a training state. Out: `step-00000120/` folders, written by a thread from copies, the newest two kept. Several
+ranks write one together, by torch.distributed.checkpoint, each its part; any number of ranks reads either kind.
 A damaged one is passed over with a line that says so. Refuses a folder of other settings, field by field.
 """
 
 import shutil
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +17,10 @@ from typing import Any
 from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.store import atomic_folder, differences, read_json, write_json, write_manifest
+from zhiling.trainer.distributed import ALONE, Team
 
 KEEP = 2
+WHOLE = "state.safetensors"  # all tensors; in its place the parts that ranks wrote
 
 
 @dataclass
@@ -37,8 +42,8 @@ class State:
 class Checkpoints:
     """The checkpoints of one run, in `folder`; use as a context, so that the writer ends with it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, team: Team = ALONE) -> None:
+        self.folder, self.team = folder, team
         self._writer = ThreadPoolExecutor(1)
         self._last: Future[None] | None = None
 
@@ -49,7 +54,16 @@ class Checkpoints:
         self._writer.shutdown(wait=True)
 
     def save(self, state: State) -> None:
-        """Copy the tensors and write them in the background; raises what the write before this one raised."""
+        """Copy the tensors and write them in the background; raises what the write before this one raised.
+
+        Ranks write together, and training waits for it.
+        """
+        if self.team.world > 1:
+            if self.team.leads:
+                shutil.rmtree(self._target(state.step), ignore_errors=True)
+            _write_together(self.team, self._target(state.step), state)
+            self._forget()
+            return
         self.wait()
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
         self._last = self._writer.submit(self._write, state.numbers(), copies)
@@ -60,19 +74,41 @@ class Checkpoints:
             self._last.result()
 
     def _write(self, numbers: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
-        target = self.folder / f"step-{numbers['step']:08d}"
+        target = self._target(numbers["step"])
         shutil.rmtree(target, ignore_errors=True)
         write_tensors(target, numbers, tensors)
-        for old in sorted(self.folder.glob("step-*"))[:-KEEP]:
-            shutil.rmtree(old, ignore_errors=True)
+        self._forget()
+
+    def _target(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _forget(self) -> None:
+        if self.team.leads:
+            for old in sorted(self.folder.glob("step-*"))[:-KEEP]:
+                shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> State | None:
-        """The newest undamaged checkpoint, or None."""
+        """The newest undamaged checkpoint, or None; to several ranks without its tensors, which `restore` reads."""
+        found = self._newest() if self.team.leads else None
+        if self.team.world > 1:
+            numbers = self.team.agree(found and found.numbers())
+            return State(**numbers) if numbers else None
+        return found
+
+    def _newest(self) -> State | None:
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
-            state = read_state(folder)
+            state = read_state(folder, tensors=self.team.world == 1)
             if state is not None:
                 return state
         return None
+
+    def restore(self, model: Any, optimizers: list[Any], state: State) -> None:
+        """Put the state that `newest` gave in place."""
+        if self.team.world == 1:
+            restore(model, optimizers, state.tensors)
+            state.tensors = {}
+        else:
+            _restore_together(model, optimizers, self._target(state.step))
 
 
 def write_tensors(folder: Path, numbers: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
@@ -80,23 +116,70 @@ def write_tensors(folder: Path, numbers: Mapping[str, Any], tensors: Mapping[str
     from safetensors.torch import save_file
 
     with atomic_folder(folder) as part:
-        save_file(dict(tensors), part / "state.safetensors")
+        save_file(dict(tensors), part / WHOLE)
         write_json(part / "state.json", dict(numbers))
         write_manifest(part, "checkpoint", {})
 
 
-def read_state(folder: Path) -> State | None:
-    """The state in a checkpoint folder; None, and a line, where it is damaged."""
-    from safetensors.torch import load_file
+def _write_together(team: Team, folder: Path, state: State) -> None:
+    """As `write_tensors`, each rank the part that it holds."""
+    import torch.distributed.checkpoint as dcp
 
+    with atomic_folder(folder) if team.leads else nullcontext(folder.with_name(f".{folder.name}.part")) as part:
+        team.wait()  # until the leader has made the folder
+        writer = dcp.HuggingFaceStorageWriter(str(part), save_distributed=True)
+        dcp.save(dict(state.tensors), storage_writer=writer)
+        if team.leads:
+            write_json(part / "state.json", state.numbers())
+            write_manifest(part, "checkpoint", {})
+    team.wait()
+
+
+def read_state(folder: Path, tensors: bool = True) -> State | None:
+    """The state in a checkpoint folder; None, and a line, where it is damaged."""
     try:
         damage = differences(folder, "checkpoint")
         if not damage:
-            return State(**read_json(folder / "state.json"), tensors=load_file(folder / "state.safetensors"))
+            return State(**read_json(folder / "state.json"), tensors=_read_tensors(folder) if tensors else {})
     except UserError as error:
         damage = [str(error)]
     note(f"checkpoint {folder.name} is damaged ({damage[0]}); going back to the one before")
     return None
+
+
+def _read_tensors(folder: Path) -> dict[str, Any]:
+    """All tensors of a checkpoint, put together where several ranks wrote it."""
+    from safetensors.torch import load_file
+
+    if (folder / WHOLE).is_file():
+        return load_file(folder / WHOLE)
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    reader = dcp.HuggingFaceStorageReader(str(folder))
+    held = reader.read_metadata().state_dict_metadata
+    found = {name: torch.empty(about.size, dtype=about.properties.dtype) for name, about in held.items()}
+    with warnings.catch_warnings():  # that one process reads alone is meant
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        dcp.load(found, storage_reader=reader, no_dist=True)
+    return found
+
+
+def _restore_together(model: Any, optimizers: list[Any], folder: Path) -> None:
+    """Each rank reads what it holds, whoever wrote it."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    reader = dcp.HuggingFaceStorageReader(str(folder))
+    held = reader.read_metadata().state_dict_metadata
+    places = dict(model.named_parameters())
+    tensors = {}
+    for name, about in held.items():
+        own = places.get(name.split(".", 3)[-1] if name.startswith("optimizer.") else name.removeprefix("model."))
+        like = own is not None and about.size == own.shape
+        tensors[name] = torch.empty_like(own) if like else torch.empty(about.size, dtype=about.properties.dtype)
+    dcp.load(tensors, storage_reader=reader)
+    restore(model, optimizers, tensors)
 
 
 def training_state(model: Any, optimizers: list[Any]) -> dict[str, Any]:

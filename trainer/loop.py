@@ -1,13 +1,15 @@
 """The training loop: one for every stage. Takes a model, batches, a loss and settings; knows no task.
 
 In: those, and a work folder. Out: the model with the weights that did best on validation, and what happened.
-Killed and started again, it ends with the same weights. Stops on a loss that is not finite, naming the rows;
-halves the micro-batch when memory runs out, the global batch staying what it was.
+Killed and started again, it ends with the same weights. Stops on a loss that is not finite or explodes, naming
+the rows; halves the micro-batch when memory runs out, the global batch staying what it was. Several ranks train
+on the same global batches as one.
 """
 
 import json
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +20,31 @@ import torch
 
 from zhiling.console import Bar, note, progress
 from zhiling.errors import UserError
+from zhiling.store import write_json
 from zhiling.trainer.batches import Batches, Micro
-from zhiling.trainer.checkpoint import Checkpoints, State, read_state, restore, training_state, write_tensors
+from zhiling.trainer.checkpoint import Checkpoints, State, read_state, training_state, write_tensors
 from zhiling.trainer.config import StageSettings
-from zhiling.trainer.loss import Loss, on_device
+from zhiling.trainer.distributed import ALONE, Team, share_model, unsynced, whole
+from zhiling.trainer.loss import Loss, OnDevice, on_device
 from zhiling.trainer.optimizers import make_optimizers, rate, set_rates
+from zhiling.trainer.tracking import Tracker
 
-LOG_SECONDS = 2.0
 EXPLODED = 5.0  # times the loss of the first steps
+SMOOTH = 10  # losses that are averaged, the first and the last ones
+Watch = Callable[[int, float], None]
+Lose = Callable[[OnDevice], torch.Tensor]
+
+
+class Stop(Exception):  # noqa: N818
+    """Raised by a `watch`: this run is not worth going on with."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the loop needs beside the model: batches, validation, loss, settings, folder, name, precision."""
+    """What the loop needs beside the model: batches, validation, loss, settings, folder, name, precision.
+
+    `watch` is told the number of each validation, from 1, and its loss, and may raise `Stop`.
+    """
 
     name: str
     batches: Batches
@@ -41,6 +55,9 @@ class Run:
     bf16: bool = False
     flops_per_token: float = 0.0
     peak_flops: float = 0.0
+    team: Team = ALONE
+    watch: Watch | None = None
+    trackers: Sequence[Tracker] = ()
 
     @property
     def steps(self) -> int:
@@ -66,21 +83,22 @@ class Outcome:
 
 def train(model: Any, run: Run) -> Outcome:
     """Train `model` in place, from the newest checkpoint in the work folder where there is one."""
-    optimizers = make_optimizers(model, run.settings.optimizer)
-    with Checkpoints(run.work / "checkpoints") as checkpoints:
+    trained, lose = share_model(run.team, model, run.loss)
+    optimizers = make_optimizers(trained, run.settings.optimizer)
+    with Checkpoints(run.work / "checkpoints", run.team) as checkpoints:
         state = checkpoints.newest()
         if state is None:
             state = State(micro_tokens=run.settings.micro_tokens)
         else:
-            restore(model, optimizers, state.tensors)
-            state.tensors = {}
+            checkpoints.restore(trained, optimizers, state)
             note(f"{run.name}: going on from step {state.step} of {run.steps}")
         log = Log(run, state)
         with progress(run.name, run.steps) as bar:
             bar(state.step)
-            _steps(model, optimizers, run, state, checkpoints, log, bar)
+            _steps(trained, lose, optimizers, run, state, checkpoints, log, bar)
         checkpoints.wait()
     assert state.best_step is not None and state.best_loss is not None
+    run.team.wait()
     best = read_state(_best_folder(run, state.best_step))
     if best is None:
         raise UserError(str(run.work), "the best checkpoint is damaged", "remove the folder and train again")
@@ -91,22 +109,27 @@ def train(model: Any, run: Run) -> Outcome:
 
 
 def _steps(
-    model: Any, optimizers: list[Any], run: Run, state: State, checkpoints: Checkpoints, log: "Log", bar: Bar
+    model: Any, lose: Lose, optimizers: list[Any], run: Run, state: State, checkpoints: Checkpoints, log: "Log",
+    bar: Bar,
 ) -> None:
     model.train()
     saved = monotonic()
-    for micros in _ahead(run, state):
+    for micros, shares in _ahead(run, state, next(model.parameters()).device):
         set_rates(optimizers, rate(state.step, run.steps, run.settings.optimizer))
-        loss = _step(model, optimizers, run, state, micros)
+        loss, due = _step(model, lose, optimizers, run, state, micros, shares, monotonic() - saved)
         state.step += 1
         state.tokens += sum(m.tokens for m in micros)
         last = state.step == run.steps
         valid = None
         if last or state.step % run.steps_between_validations == 0:
-            valid = evaluate(model, run.validation, run.loss, run.bf16)
+            valid = _validate(model, lose, run)
             _keep_best(model, run, state, valid)
         bar(1, log.step(state, loss, valid, optimizers[0].param_groups[0]["lr"]))
-        if not last and monotonic() - saved >= run.settings.checkpoint_seconds:
+        if log.exploded:
+            raise _stopped(run, state, micros, "exploded", log.exploded)
+        if valid is not None and run.watch:
+            run.watch(math.ceil(state.step / run.steps_between_validations), valid)
+        if due and not last and loss <= log.limit:
             log.flush()
             state.tensors = training_state(model, optimizers)
             checkpoints.save(state)
@@ -115,49 +138,64 @@ def _steps(
     log.flush()
 
 
-def _ahead(run: Run, state: State) -> Iterator[list[Micro]]:
-    """The batches from `state.step` on, each made while the one before is trained on."""
+def _ahead(run: Run, state: State, device: Any) -> Iterator[tuple[list[Micro], list[OnDevice]]]:
+    """The batches from `state.step` on, and this rank's share on its device, each made during the step before."""
+    def make(step: int, micro_tokens: int) -> tuple[list[Micro], list[OnDevice]]:
+        micros = run.batches.batch(step, micro_tokens * run.team.world)
+        return micros, [on_device(run.team.share(micro), device) for micro in micros]
+
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(run.batches.batch, state.step, state.micro_tokens)
+        coming = reader.submit(make, state.step, state.micro_tokens)
         for step in range(state.step, run.steps):
-            micros, size = coming.result(), state.micro_tokens
+            made, size = coming.result(), state.micro_tokens
             if step + 1 < run.steps:
-                coming = reader.submit(run.batches.batch, step + 1, size)
-            yield micros
+                coming = reader.submit(make, step + 1, size)
+            yield made
 
 
-def _step(model: Any, optimizers: list[Any], run: Run, state: State, micros: list[Micro]) -> float:
-    """One optimizer step on a global batch; the loss before it."""
+def _step(
+    model: Any, lose: Lose, optimizers: list[Any], run: Run, state: State, micros: list[Micro],
+    shares: list[OnDevice], since_saved: float,
+) -> tuple[float, bool]:
+    """One optimizer step on a global batch: the loss before it, and whether the leader's clock asks to save."""
     while True:
         try:
-            loss = _gradients(model, run, micros)
+            total = _gradients(model, lose, run, shares)
             break
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or max(len(m.starts) for m in micros) == 2:
                 raise
+            if run.team.world > 1:  # the other ranks wait inside this step
+                raise UserError(f"{run.name}, rank {run.team.rank}", "out of memory", "lower micro_tokens") from None
             state.micro_tokens = max(1, min(state.micro_tokens, max(m.tokens for m in micros)) // 2)
             note(f"{run.name}: out of memory; micro-batches of {state.micro_tokens} tokens from step {state.step} on")
             micros = run.batches.batch(state.step, state.micro_tokens)
+            shares = [on_device(micro, next(model.parameters()).device) for micro in micros]
             torch.cuda.empty_cache()
     trained = [p for p in model.parameters() if p.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(trained, run.settings.optimizer.clip, foreach=True)
-    if not (math.isfinite(loss) and math.isfinite(float(norm))):
-        raise _not_finite(run, state, micros, loss)
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, run.settings.optimizer.clip, foreach=True)))
+    due = float(run.team.leads and since_saved >= run.settings.checkpoint_seconds)
+    loss, due = run.team.sum(torch.stack([total, total.new_tensor(due)])).tolist()
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise _stopped(run, state, micros, "not-finite", f"the loss is not finite ({loss})")
     for optimizer in optimizers:
         optimizer.step()
-    return loss
+    return loss, bool(due)
 
 
-def _gradients(model: Any, run: Run, micros: list[Micro]) -> float:
+def _gradients(model: Any, lose: Lose, run: Run, shares: list[OnDevice]) -> torch.Tensor:
+    """This rank's part of the batch's loss; the gradients are the whole batch's."""
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
-    for micro in micros:
-        with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16):
-            loss = run.loss(model, on_device(micro, device))
-        loss.backward()  # type: ignore[no-untyped-call]
+    for i, micro in enumerate(shares):
+        with unsynced(lose, last=i == len(shares) - 1):
+            with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16):
+                loss = lose(micro)
+            # DDP and FSDP average over ranks; what is wanted is the sum
+            (loss if run.team.world == 1 else loss * run.team.world).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
-    return float(total)
+    return total
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -165,15 +203,25 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _not_finite(run: Run, state: State, micros: list[Micro], loss: float) -> UserError:
+def _stopped(run: Run, state: State, micros: list[Micro], why: str, saw: str) -> UserError:
     rows = [row for micro in micros for row in micro.rows]
-    path = run.work / "not-finite.json"
-    path.write_text(json.dumps({"step": state.step, "loss": str(loss), "rows": rows}, indent=2), encoding="utf-8")
+    path = run.work / f"{why}.json"
+    if run.team.leads:
+        write_json(path, {"step": state.step, "saw": saw, "rows": rows})
     shown = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
     return UserError(
-        f"{run.name}, step {state.step}", f"the loss is not finite ({loss}) on rows {shown} (all in {path})",
+        f"{run.name}, step {state.step}", f"{saw} on rows {shown} (all in {path})",
         "lower the learning rate or mend the rows; the last good checkpoint is kept",
     )
+
+
+def _validate(model: Any, lose: Lose, run: Run) -> float:
+    """The loss on validation, shared out among the ranks."""
+    shares = [run.team.share(micro) for micro in run.validation]
+    found = evaluate(model, shares, (lambda _, micro: lose(micro)) if run.team.sharded else run.loss, run.bf16)
+    if run.team.sharded:
+        lose.reshard()  # type: ignore[attr-defined]  # without a backward pass, the outermost weights stay whole
+    return found if run.team.world == 1 else float(run.team.sum(torch.tensor(found, dtype=torch.float64)))
 
 
 def evaluate(model: Any, micros: list[Micro], loss: Loss, bf16: bool = False) -> float:
@@ -181,7 +229,7 @@ def evaluate(model: Any, micros: list[Micro], loss: Loss, bf16: bool = False) ->
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         total = sum(float(loss(model, on_device(micro, device))) for micro in micros)
     model.train(was_training)
     return total
@@ -193,42 +241,63 @@ def _best_folder(run: Run, step: int) -> Path:
 
 def _keep_best(model: Any, run: Run, state: State, valid: float) -> None:
     """Keep these weights where they are the best so far; older ones stay until a checkpoint forgets them."""
-    import shutil
-
     if state.best_loss is not None and valid >= state.best_loss:
         return
     state.best_step, state.best_loss = state.step, valid
     folder = _best_folder(run, state.step)
-    shutil.rmtree(folder, ignore_errors=True)
-    weights = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters()}
-    write_tensors(folder, {"step": state.step, "best_loss": valid}, weights)
+    weights = {name: whole(p.detach()).cpu().contiguous() for name, p in model.named_parameters()}
+    if run.team.leads:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_tensors(folder, {"step": state.step, "best_loss": valid}, weights)
 
 
 class Log:
-    """`metrics.jsonl`, one line a step, and the note behind the progress bar."""
+    """`metrics.jsonl`, one line a step, other trackers, the note behind the progress bar, and what an explosion is:
+    the mean of the last ten losses above five times that of the first ten, which counts as 1 at least.
+    """
 
     def __init__(self, run: Run, state: State) -> None:
         self.run, self.path, self.lines = run, run.work / "metrics.jsonl", []  # type: Run, Path, list[str]
         self.started, self.tokens, self.valid = monotonic(), state.tokens, state.best_loss
-        kept = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        kept = self.path.read_text(encoding="utf-8").splitlines() if run.team.leads and self.path.is_file() else []
         kept = [line for line in kept if line.endswith("}") and json.loads(line)["step"] <= state.step]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.losses: list[float] = run.team.agree([json.loads(line)["loss"] for line in kept])
+        if run.team.leads:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
     def step(self, state: State, loss: float, valid: float | None, lr: float) -> str:
         """Record a step; return the note for the bar."""
+        self.losses.append(loss)
         speed = (state.tokens - self.tokens) / max(1e-9, monotonic() - self.started)
         line: dict[str, Any] = {"step": state.step, "tokens": state.tokens, "loss": loss, "lr": lr}
         line |= {"tokens_per_s": round(speed), "seconds": round(monotonic() - self.started, 3)}
         if valid is not None:
             self.valid = line["validation_loss"] = valid
         self.lines.append(json.dumps(line))
+        for tracker in self.run.trackers:
+            tracker(state.step, line)
         shown = f"loss {loss:.3f}" + (f", validation {self.valid:.3f}" if self.valid is not None else "")
-        mfu = f", MFU {speed * self.run.flops_per_token / self.run.peak_flops:.0%}" if self.run.peak_flops else ""
+        peak = self.run.peak_flops * self.run.team.world
+        mfu = f", MFU {speed * self.run.flops_per_token / peak:.0%}" if peak else ""
         return f"{shown}, {speed:,.0f} tokens/s{mfu}"
+
+    @property
+    def limit(self) -> float:
+        """The loss above which training has exploded; infinite during the first steps."""
+        first = self.losses[:SMOOTH]
+        return EXPLODED * max(1.0, sum(first) / SMOOTH) if len(first) == SMOOTH else math.inf
+
+    @property
+    def exploded(self) -> str:
+        """What to say where training has exploded; empty where it has not."""
+        last = sum(self.losses[-SMOOTH:]) / SMOOTH
+        said = f"the loss exploded (mean of the last {SMOOTH}: {last:.3g}, limit {self.limit:.3g})"
+        return said if last > self.limit else ""
 
     def flush(self) -> None:
         """Write the lines gathered so far."""
-        with self.path.open("a", encoding="utf-8") as f:
-            f.writelines(line + "\n" for line in self.lines)
+        if self.run.team.leads:
+            with self.path.open("a", encoding="utf-8") as f:
+                f.writelines(line + "\n" for line in self.lines)
         self.lines.clear()
