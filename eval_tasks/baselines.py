@@ -1,12 +1,12 @@
 """Baselines that every board shows: the majority class, and a linear model of character n-grams.
 
-In: a release and the tasks that are asked for. Out: for each pack one task, "row", whose documents are the corpus
-rows behind those tasks (the same texts in the same order), and a log-score for each label. A baseline reads the
-row itself, not a prompt, so templates and shots make no difference to it. Packs without exactly one label column
-are passed over, with a note.
+In: the labelled rows behind the tasks that are asked for, of a release or of public data sets. Out: for each pack one
+task, "row", whose documents are the rows behind those tasks (the same texts in the same order), and a log-score for
+each label. A baseline learns from the train rows alone and reads the row itself, not a prompt, so templates and shots
+make no difference to it. Packs without exactly one label column are passed over, with a note.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,22 @@ from zhiling.store import read_manifest
 from zhiling.templates.pack import Pack, read_pack
 
 ROW = "row"
+Row = dict[str, Any]
 Scores = dict[str, list[float]]
 
 
 class NoBaselineError(UserError):
     """Nothing here has the one label column that a baseline is fitted on."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The rows behind some tasks of one pack: what a baseline learns from, and what it is asked."""
+
+    like: Task          # one of the tasks
+    pack: Pack
+    train: list[Row]    # with `id`, `group_id` and the pack's columns
+    test: list[Row]
 
 
 @dataclass(frozen=True)
@@ -38,64 +49,101 @@ class RowTask:
     scores: Scores
 
 
-def baseline_tasks(baseline: str, release: Path, tasks: Sequence[Task], limit: int | None) -> list[RowTask]:
-    """What the baseline says of the rows behind `tasks`. Raises NoBaselineError where no pack has one label column."""
+def of_release(release: Path, tasks: Sequence[Task], limit: int | None) -> list[Labelled]:
+    """The rows behind a release's tasks: it keeps its corpora."""
     corpora = read_manifest(release, "release")["corpora"]
     found = []
-    for pack_name in sorted({t.pack for t in tasks}):
-        pack = read_pack(release / "packs" / pack_name)
-        if len(pack.label_columns) != 1:
-            note(f"{pack_name}: {len(pack.label_columns)} label columns, baseline:{baseline} passes it over")
-            continue
-        names = [name for name, about in corpora.items() if about["pack"] == pack_name]
-        first = next(t for t in tasks if t.pack == pack_name)
-        found.append(_row_task(baseline, release, names, pack, first, limit))
-    if not found:
-        raise NoBaselineError(f"baseline:{baseline}", "no pack here has one label column", "score models only")
+    for like in _one_of_each(tasks):
+        pack = read_pack(release / "packs" / like.pack)
+        names = [name for name, about in corpora.items() if about["pack"] == like.pack]
+        train, test = (list(_rows(release, names, pack, split)) for split in ("train", "test"))
+        found.append(_labelled(like, pack, train, test, limit))
     return found
 
 
-def _row_task(
-    baseline: str, release: Path, corpora: list[str], pack: Pack, like: Task, limit: int | None
-) -> RowTask:
-    train, test = (_rows(release, corpora, pack, split) for split in ("train", "test"))
+def of_public(data: str | None, tasks: Sequence[Task], limit: int | None) -> list[Labelled]:
+    """The rows behind public data sets' tasks; shipped packs' examples have nothing to learn from."""
+    from zhiling.eval_tasks.documents import Rows
+    from zhiling.eval_tasks.public import PUBLIC, ask_public
+
+    def rows(source: Rows) -> list[Row]:
+        several = zip(source.values, source.ids, source.groups, strict=True)
+        return [{**row, "id": row_id, "group_id": group} for row, row_id, group in several]
+
+    found = []
+    for like in _one_of_each(tasks):
+        if data is None or like.pack not in PUBLIC:
+            note(f"{like.pack}: no train rows, baselines pass it over")
+            continue
+        asked = ask_public(PUBLIC[like.pack], data)
+        found.append(_labelled(like, asked.pack, rows(asked.train), rows(asked.test), limit))
+    return found
+
+
+def baseline_tasks(baseline: str, rows: Sequence[Labelled]) -> list[RowTask]:
+    """What the baseline says of each pack's rows. Raises NoBaselineError where no pack has one label column."""
+    found = []
+    for each in rows:
+        if len(each.pack.label_columns) != 1 or not each.train:
+            what = f"{len(each.pack.label_columns)} label columns" if each.train else "no train rows"
+            note(f"{each.like.pack}: {what}, baseline:{baseline} passes it over")
+            continue
+        found.append(_row_task(baseline, each))
+    if not found:
+        raise NoBaselineError(
+            f"baseline:{baseline}", "no pack here has train rows and one label column", "score models only"
+        )
+    return found
+
+
+def _one_of_each(tasks: Sequence[Task]) -> list[Task]:
+    """The first task of each pack, packs sorted."""
+    first: dict[str, Task] = {}
+    for task in tasks:
+        first.setdefault(task.pack, task)
+    return [first[name] for name in sorted(first)]
+
+
+def _labelled(like: Task, pack: Pack, train: list[Row], test: list[Row], limit: int | None) -> Labelled:
+    """The test rows are those that `like` asks, in its order."""
     by_id = {row["id"]: row for row in test}
-    rows = [by_id[i] for i in _source_ids(like, limit)]
-    labels = sorted(pack.labels_of(pack.label_columns[0]))
-    texts, gold = [_text(r, pack) for r in train], [r[pack.label_columns[0]] for r in train]
+    asked = dict.fromkeys(like.documents()["source_id"].to_pylist())
+    return Labelled(like, pack, train, [by_id[i] for i in list(asked)[:limit]])
+
+
+def _row_task(baseline: str, each: Labelled) -> RowTask:
+    like, pack = each.like, each.pack
+    (column,) = pack.label_columns
+    labels = sorted(pack.labels_of(column))
+    texts, gold = [_text(r, pack) for r in each.train], [r[column] for r in each.train]
     score = {"majority": majority, "linear": linear}[baseline]
-    scores = score(texts, gold, [_text(r, pack) for r in rows], labels)
+    scores = score(texts, gold, [_text(r, pack) for r in each.test], labels)
     made_from = {k: v for k, v in like.made_from.items() if k != "held_out_template"}
     task = Task(
-        name=f"{pack.name.replace('/', '_')}_{ROW}", pack=pack.name, template=ROW, shots=0, kind=like.kind,
+        name=f"{like.pack.replace('/', '_')}_{ROW}", pack=like.pack, template=ROW, shots=0, kind=like.kind,
         language=like.language, free=False, files=(), filters=(), made_from=made_from,
     )
-    documents = [_document(row, pack, labels) for row in rows]
+    documents = [_document(row, each, labels) for row in each.test]
     table = pa.table({name: [d[name] for d in documents] for name in COLUMNS})
-    return RowTask(task, table, {r["id"]: s.tolist() for r, s in zip(rows, scores, strict=True)})
+    return RowTask(task, table, {r["id"]: s.tolist() for r, s in zip(each.test, scores, strict=True)})
 
 
-def _rows(release: Path, corpora: list[str], pack: Pack, split: str) -> list[dict[str, Any]]:
+def _rows(release: Path, corpora: list[str], pack: Pack, split: str) -> Iterator[Row]:
     columns = ["id", "group_id", *pack.settings.columns]
-    files = [p for name in corpora for p in sorted((release / "corpus" / name).glob(f"{split}-*.parquet"))]
-    return [row for path in files for row in pq.read_table(path, columns=columns).to_pylist()]
+    for path in (p for name in corpora for p in sorted((release / "corpus" / name).glob(f"{split}-*.parquet"))):
+        yield from pq.read_table(path, columns=columns).to_pylist()
 
 
-def _source_ids(task: Task, limit: int | None) -> list[str]:
-    found: list[str] = list(dict.fromkeys(task.documents()["source_id"].to_pylist()))
-    return found if limit is None else found[:limit]
-
-
-def _text(row: dict[str, Any], pack: Pack) -> str:
+def _text(row: Row, pack: Pack) -> str:
     return "\n".join(str(row[c]) for c, kind in pack.settings.columns.items() if kind != "label")
 
 
-def _document(row: dict[str, Any], pack: Pack, labels: list[str]) -> dict[str, Any]:
-    label = row[pack.label_columns[0]]
+def _document(row: Row, each: Labelled, labels: list[str]) -> Row:
+    label, settings = row[each.pack.label_columns[0]], each.pack.settings
     return {
-        "id": row["id"], "prompt": _text(row, pack), "completion": label, "choices": labels,
-        "answer": labels.index(label), "task": pack.settings.task, "language": pack.settings.language,
-        "pack": pack.name, "template": ROW, "source_id": row["id"], "group_id": row["group_id"], "shots": 0,
+        "id": row["id"], "prompt": _text(row, each.pack), "completion": label, "choices": labels,
+        "answer": labels.index(label), "task": settings.task, "language": settings.language,
+        "pack": each.like.pack, "template": ROW, "source_id": row["id"], "group_id": row["group_id"], "shots": 0,
     }
 
 

@@ -128,7 +128,8 @@ class _Shared:
         key = (sample.prompt_sha256, "\x1f".join(sample.choices))
         if key not in self._index:
             self._index[key] = len(self.rows)
-            row = [sample.template, sample.shots, sample.source_id, sample.prompt, list(sample.choices), sample.target]
+            asked = (sample.template, sample.shots, sample.source_id, sample.shown_prompt)
+            row = [*asked, list(sample.choices), sample.target]
             self.rows.append(row)
         return self._index[key]
 

@@ -1,65 +1,84 @@
 """Whether a results folder can be believed: every score again from its samples, every prompt against its digest.
 
-In: a results folder, and the release it was measured on where that is at hand. Out: what does not agree, one line
-each; nothing where all of it does. What this cannot see: log-probabilities that no model gave. For that the command
-in the board is there to be run again.
+In: a results folder, and the release or the public data that it was measured on where that is at hand. Out: what does
+not agree, one line each; nothing where all of it does. Samples without prompts are held against the data alone. What
+this cannot see: log-probabilities that no model gave. For that the command in the board is there to be run again.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from zhiling.errors import UserError, one_line
 from zhiling.eval_tasks.metrics import classification, corpus_metrics, said_well
-from zhiling.eval_tasks.results import KIND, Run, prompt_digest, read_run, read_sample
-from zhiling.eval_tasks.task import ENDS, Task
+from zhiling.eval_tasks.results import (
+    KIND,
+    Run,
+    prompt_digest,
+    read_run,
+    read_sample,
+    sample_rows,
+    samples_files,
+    task_of,
+)
+from zhiling.eval_tasks.task import ENDS, Task, task_digest
 from zhiling.store import MANIFEST, differences, digest
 
 CLOSE = 1e-6
 Rows = Sequence[Mapping[str, Any]]
 
 
-def verify(folder: Path, release: Path | None = None) -> list[str]:
+def verify(folder: Path, release: Path | None = None, data: str | None = None) -> list[str]:
     """What does not agree in a results folder, at most one line for each task and kind of fault."""
     if not (folder / MANIFEST).is_file():
         return [f"no {MANIFEST}: which model and tasks it was cannot be told"]
     try:
-        return list(_faults(folder, read_run(folder), release))
+        return list(_faults(folder, read_run(folder), release, data))
     except UserError as error:
         return [str(error)]
     except (KeyError, TypeError, IndexError, ValueError) as error:
         return [f"not what `zhiling eval` writes ({type(error).__name__}: {one_line(str(error))})"]
 
 
-def _faults(folder: Path, run: Run, release: Path | None) -> Iterator[str]:
+def has_prompts(folder: Path) -> bool:
+    """Whether a results folder's samples hold the texts that were asked."""
+    return all("prompt" in row["doc"] for path in samples_files(folder)[:1] for _, row in sample_rows(path))
+
+
+def _faults(folder: Path, run: Run, release: Path | None, data: str | None) -> Iterator[str]:
     listed = run.manifest.get("tasks")
     if not isinstance(listed, dict) or not isinstance(run.manifest.get("model"), dict):
         yield f"{MANIFEST} names no model or no tasks"
         return
     yield from differences(folder, KIND)
     rows = _rows(folder, run)
-    released = _released(release) if release else {}
+    with TemporaryDirectory() as scratch:
+        asked = _tasks(run, release, data, Path(scratch))
+        yield from _all_tasks(rows, run, listed, asked, str(release or data or ""))
+    yield from _groups(run.results)
+
+
+def _all_tasks(
+    rows: Mapping[str, Rows], run: Run, listed: Mapping[str, Any], asked: Mapping[str, Task] | None, source: str
+) -> Iterator[str]:
     for name in sorted(set(rows) | set(run.results["results"]) | set(listed)):
         if not (name in rows and name in run.results["results"] and name in listed):
             yield f"{one_line(name)}: not in all of samples, results and {MANIFEST}"
             continue
         yield from _task(name, rows[name], run, listed[name])
-        if release and listed[name].get("template") != "row":
-            yield from _against(name, listed[name], released.get(name), release)
-    yield from _groups(run.results)
+        if asked is not None and listed[name].get("template") != "row":
+            yield from _against(name, listed[name], asked.get(name), source, rows[name])
 
 
 def _rows(folder: Path, run: Run) -> dict[str, list[Any]]:
     """The samples as they stand in the files, by task, in the order of their documents."""
     found: dict[str, list[Any]] = {}
-    for path in sorted(folder.glob("samples_*.jsonl")):
-        name = path.stem.removeprefix("samples_")
-        name = name if name in run.results["results"] else name.rpartition("_")[0]
-        with path.open(encoding="utf-8") as lines:
-            found[name] = sorted(map(json.loads, lines), key=lambda row: int(row["doc_id"]))
+    for path in samples_files(folder):
+        rows = (row for _, row in sample_rows(path))
+        found[task_of(path, run.results)] = sorted(rows, key=lambda row: int(row["doc_id"]))
     return found
 
 
@@ -67,7 +86,8 @@ def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterato
     config = run.results.get("configs", {}).get(name, {})
     if digest({key: config[key] for key in _asked() if key in config}) != listed.get("task_digest"):
         yield f"{name}: its configuration is not the one that the task digest was made of"
-    if digest([row["doc"] for row in rows]) != listed.get("documents_digest"):
+    whole = all("prompt" in row["doc"] for row in rows)
+    if whole and digest([row["doc"] for row in rows]) != listed.get("documents_digest"):
         yield f"{name}: its documents are not the ones that the documents digest was made of"
     for row in rows:
         wrong = _row(row, config.get("metadata", {}))
@@ -87,7 +107,7 @@ def _asked() -> frozenset[str]:
 def _row(row: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
     """The first thing that is wrong with a sample."""
     doc = row["doc"]
-    if prompt_digest(doc["prompt"]) != row["prompt_hash"]:
+    if "prompt" in doc and prompt_digest(doc["prompt"]) != row["prompt_hash"]:
         return "its prompt is not the one that was hashed"
     if doc.get("choices") and (row["target"] != doc["answer"] or doc["choices"][doc["answer"]] != doc["completion"]):
         return "its target is not its document's answer"
@@ -163,19 +183,40 @@ def _differs(what: str, told: Any, again: float) -> Iterator[str]:
         yield f"{what} is given as {one_line(str(told))}, from the samples it is {again:.6f}"
 
 
-def _released(release: Path) -> dict[str, Task]:
+def _tasks(run: Run, release: Path | None, data: str | None, scratch: Path) -> dict[str, Task] | None:
+    """The tasks as the release or the public data asks them; None where neither is at hand."""
+    from zhiling.eval_tasks.config import EvalSettings
     from zhiling.eval_tasks.release_tasks import release_tasks
+    from zhiling.eval_tasks.rendered_tasks import named_tasks
 
-    return {task.name: task for task in release_tasks(release)}
+    if release:
+        return {task.name: task for task in release_tasks(release)}
+    if data is None or run.baseline:
+        return None
+    told = EvalSettings.model_validate({**run.manifest.get("settings", {}), "data": data})
+    return {task.name: task for task in named_tasks(told, scratch)}
 
 
-def _against(name: str, listed: Mapping[str, Any], task: Task | None, release: Path) -> Iterator[str]:
-    from zhiling.eval_tasks.task import documents_digest, task_digest
-
+def _against(name: str, listed: Mapping[str, Any], task: Task | None, source: str, rows: Rows) -> Iterator[str]:
     if task is None:
-        yield f"{name}: {release} has no such task"
+        yield f"{name}: {source} has no such task"
         return
     if task_digest(task) != listed.get("task_digest"):
-        yield f"{name}: asked otherwise than {release} asks it (its task digest)"
-    if documents_digest(task.documents(int(listed.get("documents", 0)))) != listed.get("documents_digest"):
-        yield f"{name}: its prompts are not those of {release} (its documents digest)"
+        yield f"{name}: asked otherwise than {source} asks it (its task digest)"
+    documents = {doc["id"]: doc for doc in task.documents(len(rows)).to_pylist()}
+    order = [doc["source_id"] for doc in documents.values()]
+    if [row["doc"]["source_id"] for row in rows] != order:
+        yield f"{name}: its documents are not the first {len(rows)} of {source}"
+        return
+    if listed.get("too_long"):
+        documents |= {doc["id"]: doc for doc in task.with_fewer_shots().to_pylist()}
+    if not all(_same(row, documents.get(row["doc"]["id"])) for row in rows):
+        yield f"{name}: its prompts are not those of {source}"
+
+
+def _same(row: Mapping[str, Any], document: Mapping[str, Any] | None) -> bool:
+    """Whether a sample was asked this document, its prompt by its hash."""
+    if document is None or row["prompt_hash"] != prompt_digest(document["prompt"]):
+        return False
+    own, theirs = ({k: v for k, v in doc.items() if k != "prompt"} for doc in (row["doc"], document))
+    return bool(own == theirs)

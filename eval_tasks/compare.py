@@ -167,8 +167,8 @@ def _flips(folders_a: Sequence[Path], folders_b: Sequence[Path]) -> Iterator[Fli
         a, b = of_a[place], of_b[place]
         if a.correct != b.correct and a.prompt_sha256 == b.prompt_sha256:
             moved = abs(_margin(a) - _margin(b))
-            said = (a.prediction, b.prediction)
-            found.append((-moved, Flip(a.pack, a.template, a.shots, a.source_id, a.prompt, a.target, *said, b.correct)))
+            asked, said = (a.source_id, a.shown_prompt, a.target), (a.prediction, b.prediction)
+            found.append((-moved, Flip(a.pack, a.template, a.shots, *asked, *said, b.correct)))
     for _, flip in sorted(found, key=lambda pair: (pair[0], pair[1].source_id, pair[1].template, pair[1].shots)):
         yield flip
 

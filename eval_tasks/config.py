@@ -22,5 +22,9 @@ class EvalSettings(Settings):
     too_long: Literal["truncate", "fewer_shots", "error"] = "truncate"  # what becomes of prompts beyond the context
     seeds: int = Field(1, ge=1, le=20)            # draws of exemplars, where documents are rendered for the run
     fixed_shots: bool = False                     # the same exemplars for every document, there
+    data: str | None = Field(None, exclude=True)  # folder of public data sets' files, for tasks of such
+    check_contamination: bool = False             # mark test texts that the model's lineage says it was trained on
+    prompts: bool = True                          # false: samples without texts that are not ours to give on
+    compress: bool = False                        # samples as .jsonl.gz
     seed: int = 42                                # of bootstrap draws
     bootstrap: int = Field(10_000, ge=0)          # draws for the leaderboard's intervals; 0 for none

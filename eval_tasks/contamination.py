@@ -71,13 +71,16 @@ def _folder_of(about: Mapping[str, str], subject: Subject, given: Sequence[Path]
     raise UserError(one_line(subject.name), f"was trained on {name}, which is not here with that digest", do)
 
 
-def mark(results: Path, trained: Sequence[TrainedOn], release: Path | None = None) -> Marks:
+def mark(
+    results: Path, trained: Sequence[TrainedOn], release: Path | None = None, data: str | None = None
+) -> Marks:
     """Compare a run's test texts with the train rows; write the marks into its manifest; return them.
 
-    With the `release` that was asked, its corpus rows are compared; else the prompts without their exemplars.
+    With the `release` or the public `data` that was asked, its rows are compared; else the prompts without their
+    exemplars.
     """
     run = read_run(results)
-    asked = _asked(run, release)
+    asked = _asked(run, release, data)
     languages = {task: is_unspaced(str(run.manifest["tasks"][task]["language"])) for task in asked}
     index: dict[tuple[bool, str], set[Fields]] = {}
     for task, rows in asked.items():
@@ -101,18 +104,34 @@ def mark(results: Path, trained: Sequence[TrainedOn], release: Path | None = Non
     return marks
 
 
-def _asked(run: Run, release: Path | None) -> dict[str, dict[str, Fields]]:
+def _asked(run: Run, release: Path | None, data: str | None) -> dict[str, dict[str, Fields]]:
     """What each task's documents say, by source row."""
     own = {row_id: fields for row_id, fields, _ in _rows(release, ("test",))} if release else {}
+    if data:
+        own |= _public_rows({s.pack for s in run.samples}, data)
     found: dict[str, dict[str, Fields]] = {}
     for sample in run.samples:
         found.setdefault(sample.task, {})[sample.source_id] = own.get(sample.source_id) or (_question(sample),)
     return found
 
 
+def _public_rows(names: Collection[str], data: str) -> dict[str, Fields]:
+    """Id and text of the public data sets' test rows; options that all rows share are no text."""
+    from zhiling.eval_tasks.public import PUBLIC, ask_public
+
+    found: dict[str, Fields] = {}
+    for public in (PUBLIC[name] for name in names if name in PUBLIC):
+        asked = ask_public(public, data)
+        columns = [name for name, kind in asked.pack.settings.columns.items()
+                   if kind != "label" and not (public.options and name in ("options", "answer"))]
+        for row_id, row in zip(asked.test.ids, asked.test.values, strict=True):
+            found[row_id] = tuple(_strings([row[c] for c in columns]))
+    return found
+
+
 def _question(sample: Sample) -> str:
     """The prompt behind its exemplars, which come from train rows by intent."""
-    return sample.prompt.split(BETWEEN_SHOTS, sample.shots)[-1] if sample.shots else sample.prompt
+    return sample.prompt.split(BETWEEN_SHOTS, sample.shown)[-1] if sample.shown else sample.prompt
 
 
 def _train_rows(trained: Sequence[TrainedOn]) -> Iterator[tuple[Fields, str]]:

@@ -20,12 +20,8 @@ Row = Mapping[str, Any]
 Convert = Callable[[Row, list[str]], Iterator[dict[str, Any]]]
 FEWCLUE = "https://github.com/CLUEbenchmark/FewCLUE"
 NO_LICENCE = "none stated by its authors: evaluate, do not redistribute"
-TNEWS = {
-    "news_story": "故事", "news_culture": "文化", "news_entertainment": "娱乐", "news_sports": "体育",
-    "news_finance": "财经", "news_house": "房产", "news_car": "汽车", "news_edu": "教育", "news_tech": "科技",
-    "news_military": "军事", "news_travel": "旅游", "news_world": "国际", "news_stock": "股票",
-    "news_agriculture": "农业", "news_game": "游戏",
-}
+TNEWS = ("story", "culture", "entertainment", "sports", "finance", "house", "car", "edu", "tech", "military", "travel",
+         "world", "stock", "agriculture", "game")
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,6 @@ def _fewclue(task: str, pack: str, convert: Convert, **more: Any) -> Public:
     return Public(f"fewclue/{task}", pack, files, FEWCLUE, NO_LICENCE, "accuracy", convert, **more)
 
 
-def _tnews(row: Row) -> str:
-    return TNEWS[row["label_desc"]]
-
-
 def _label(row: Row) -> str:
     return str(row["label"])
 
@@ -103,7 +95,8 @@ PUBLIC = {
     for public in (
         _fewclue("eprstmt", "zh/sentiment",
                  _labelled({"text": "sentence"}, {"Positive": "positive", "Negative": "negative"})),
-        _fewclue("tnews", "zh/open_topic", _topic("sentence", _tnews), options=_tnews),
+        _fewclue("tnews", "zh/tnews",
+                 _labelled({"text": "sentence"}, {f"news_{n}": f"news_{n}" for n in TNEWS}, "label_desc")),
         _fewclue("ocnli", "zh/nli", _labelled(
             {"premise": "sentence1", "hypothesis": "sentence2"},
             {"entailment": "entailment", "neutral": "neutral", "contradiction": "contradiction"},
@@ -121,6 +114,9 @@ PUBLIC = {
         Public("thucnews", "zh/topic", {"train": "thucnews/dev.txt", "test": "thucnews/test.txt"},
                "https://github.com/649453932/Chinese-Text-Classification-Pytorch", "MIT (repository)", "accuracy",
                _labelled({"text": "text"}, {str(i): name for i, name in enumerate(THUCNEWS)})),
+        Public("sst2", "en/sentiment", {"train": "sst2/train.tsv", "test": "sst2/test.tsv"},
+               "https://github.com/clairett/pytorch-sentiment-classification", NO_LICENCE, "accuracy",
+               _labelled({"text": "text"}, {"0": "negative", "1": "positive"})),
     )
 }
 
@@ -170,7 +166,7 @@ def _read(path: str) -> Iterator[dict[str, Any]]:
     except (FileNotFoundError, OSError, ImportError) as error:
         do = "give the folder that holds the public files: --data FOLDER"
         raise UserError(path, f"cannot be read ({type(error).__name__})", do) from None
-    if path.endswith(".txt"):
+    if path.endswith((".txt", ".tsv")):
         for line in text.splitlines():
             title, _, label = line.rpartition("\t")
             yield {"text": title, "label": label}

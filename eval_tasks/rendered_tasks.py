@@ -1,7 +1,8 @@
 """Tasks whose documents are rendered here: written as Parquet beside lm-eval's YAML, or kept for a run.
 
-In: rows to ask (`documents.Asked`), templates, numbers of shots, seeds, a folder. Out: `Task`s whose documents
-stand in `<folder>/<name>/documents.parquet`, written only where they changed.
+In: rows to ask (`documents.Asked`), templates, numbers of shots, seeds, a folder; or the names of public data sets
+and shipped packs. Out: `Task`s whose documents stand in `<folder>/<name>/documents.parquet`, written only where they
+changed.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhiling.errors import UserError, did_you_mean, one_line
+from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.documents import SCHEMA, Asked, render
-from zhiling.eval_tasks.task import Filter, Task, said_by_pack, task_name
+from zhiling.eval_tasks.task import Filter, Task, choose, said_by_pack, task_name
 from zhiling.store import PARQUET, atomic
 
 DOCUMENTS = "documents.parquet"
@@ -57,6 +60,30 @@ def _task(
         language=pack.settings.language, free=table["answer"].null_count == len(table), files=(path,),
         filters=tuple(filters), made_from=made_from,
     )
+
+
+def named_tasks(settings: EvalSettings, folder: Path) -> list[Task]:
+    """The public data sets and shipped packs that the settings name, their documents rendered into `folder`."""
+    from zhiling.eval_tasks.public import PUBLIC
+    from zhiling.templates.pack import pack_names
+
+    packs = pack_names()
+    known = {*PUBLIC, *packs, *(name.split("/")[0] for name in PUBLIC if "/" in name)}
+    tasks: list[Task] = []
+    for wanted in packs if settings.packs is None else settings.packs:
+        if wanted not in known:
+            raise UserError("--tasks", f"no task '{one_line(wanted, 60)}'", did_you_mean(wanted, known))
+        if wanted in packs:
+            tasks += shipped_tasks(wanted, folder)
+            continue
+        if settings.data is None:
+            raise UserError(f"task '{wanted}'", "no data for it", "give the folder of your copies with --data FOLDER")
+        for name in [n for n in PUBLIC if n == wanted or n.startswith(f"{wanted}/")]:
+            tasks += public_tasks(
+                name, settings.data, folder, settings.shots or (0,), range(settings.seeds), settings.templates,
+                settings.limit, settings.fixed_shots,
+            )
+    return choose(tasks, "the tasks", None, settings.templates, None, settings.generation)
 
 
 def public_tasks(

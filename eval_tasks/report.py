@@ -159,7 +159,7 @@ def _disagreements(samples: Sequence[Sample]) -> Iterator[Disagreement]:
     split = sorted((i for i, share in shares.items() if 0 < share < 1), key=lambda i: (abs(shares[i] - 0.5), i))
     for i in split[:MOST_DISAGREEMENTS]:
         answers = sorted((s.template, s.prediction, s.correct) for s in by_text[i])
-        shortest = min((s.prompt for s in by_text[i]), key=lambda prompt: (len(prompt), prompt))
+        shortest = min((s.shown_prompt for s in by_text[i]), key=lambda prompt: (len(prompt), prompt))
         yield Disagreement(i, shortest, shares[i], tuple(answers))
 
 
@@ -222,7 +222,7 @@ def markdown(found: Report) -> str:
             parts += [_rows(["confidence from", "answers", "mean confidence", "right"], bins)]
         for error in s.errors[:3]:
             said = f"right: {escape(error.target)}, said: {escape(error.prediction)}"
-            parts += [f"**{escape(error.template)}**, {said}", fenced(error.prompt)]
+            parts += [f"**{escape(error.template)}**, {said}", fenced(error.shown_prompt)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,14 +1,16 @@
-"""Results folders: `<out>/<model>/<run>/` with lm-eval's `results_*.json`, `samples_*.jsonl` and a manifest.
+"""Results folders: `<out>/<model>/<run>/` with lm-eval's `results_*.json`, `samples_*.jsonl[.gz]` and a manifest.
 
 In: a folder, ours or one that stock lm-eval wrote for our tasks. Out: a `Run` of `Sample`s, one for each scored
 document. Refused: no results in the folder, damaged JSON, a samples file cut short, samples of other documents
 than the results count. Nothing in the folder is trusted: texts are only texts here, escape them before showing.
 """
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from zhiling.store import MANIFEST, read_json, read_manifest
 
 KIND = "results"
 SCORES = ("acc", "match", "exact_match")  # which metric is the score, best first
+WITHHELD = "（原文未随结果发布 · the text is not published with the results）"
+MOST_BYTES = 2**29  # of samples in one file, unpacked
 
 
 @dataclass(frozen=True)
@@ -26,10 +30,10 @@ class Sample:
     task: str            # lm-eval's task name
     pack: str
     template: str        # "row" for a baseline, which reads the corpus row itself
-    shots: int
+    shots: int           # of its task
     source_id: str       # the corpus row: what pairs two models, two templates
     group_id: str        # rows of one group are not independent: cluster by it
-    prompt: str
+    prompt: str          # "" where the samples were written without
     prompt_sha256: str
     choices: tuple[str, ...]      # () where the answer is free text
     logprobs: tuple[float, ...]   # of each choice, summed over its tokens
@@ -38,6 +42,12 @@ class Sample:
     score: float         # 1 or 0 for choices; else the task's first metric
     metrics: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0        # which draw of exemplars
+    shown: int = 0       # exemplars that the prompt holds: fewer than `shots` where it was too long for the model
+
+    @property
+    def shown_prompt(self) -> str:
+        """The prompt for people to read, or that it is not there."""
+        return self.prompt or WITHHELD
 
     @property
     def correct(self) -> bool:
@@ -86,7 +96,7 @@ def read_run(folder: Path) -> Run:
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(str(found[0]), "no lm-eval results", "make the file anew")
     manifest = read_manifest(folder, KIND) if (folder / MANIFEST).is_file() else {}
-    samples = [s for path in sorted(folder.glob("samples_*.jsonl")) for s in _read_samples(path, results)]
+    samples = [s for path in samples_files(folder) for s in _read_samples(path, results)]
     _check_counts(folder, results, samples)
     return Run(folder, _model_name(folder, manifest), manifest, results, tuple(samples))
 
@@ -96,27 +106,47 @@ def _model_name(folder: Path, manifest: Mapping[str, Any]) -> str:
     return str(model["name"]) if isinstance(model, dict) and "name" in model else folder.name
 
 
-def _task_of(path: Path, results: Mapping[str, Any]) -> str:
-    """The task of `samples_<task>_<date or run>.jsonl`."""
-    stem = path.stem.removeprefix("samples_")
+def samples_files(folder: Path) -> list[Path]:
+    """The samples of a results folder, plain or gzipped, sorted."""
+    return sorted(p for p in folder.glob("samples_*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+
+
+def task_of(path: Path, results: Mapping[str, Any]) -> str:
+    """The task of `samples_<task>_<date or run>.jsonl[.gz]`."""
+    stem = path.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix("samples_")
     known = results["results"]
     return stem if stem in known else stem.rpartition("_")[0]
 
 
-def _read_samples(path: Path, results: Mapping[str, Any]) -> Iterator[Sample]:
-    task = _task_of(path, results)
-    with path.open(encoding="utf-8") as f:
-        for number, line in enumerate(f, 1):
-            where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-                if not line.endswith("\n"):
+def sample_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The JSON values of a samples file, each with where it stands. Raises UserError where it is cut short."""
+    where, left = str(path), MOST_BYTES
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as f:
+            number = 0
+            while line := f.readline(left):
+                number, left = number + 1, left - len(line)
+                where = f"{path}:{number}"
+                if left <= 0:
+                    raise UserError(where, f"more than {MOST_BYTES:,} bytes of samples", "give fewer in a file")
+                if not line.endswith(b"\n"):
                     raise ValueError("cut short")
-                yield read_sample(task, row)
-            except KeyError as error:
-                raise UserError(where, f"no {error} in the sample", "give results of zhiling's tasks") from None
-            except (ValueError, TypeError, IndexError) as error:
-                raise UserError(where, f"not a sample ({one_line(str(error))})", "run the evaluation again") from None
+                yield where, json.loads(line)
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # no JSON, no UTF-8; a damaged .gz
+        raise UserError(where, f"not a sample ({one_line(str(error))})", "run the evaluation again") from None
+
+
+def _read_samples(path: Path, results: Mapping[str, Any]) -> Iterator[Sample]:
+    task = task_of(path, results)
+    told = results.get("configs", {}).get(task, {}).get("metadata", {}).get("shots")
+    for where, row in sample_rows(path):
+        try:
+            sample = read_sample(task, row)
+            yield replace(sample, shots=int(told)) if told is not None else sample
+        except KeyError as error:
+            raise UserError(where, f"no {error} in the sample", "give results of zhiling's tasks") from None
+        except (ValueError, TypeError, IndexError) as error:
+            raise UserError(where, f"not a sample ({one_line(str(error))})", "run the evaluation again") from None
 
 
 def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
@@ -135,10 +165,10 @@ def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
         prediction, target = str(said[0] if isinstance(said, list) else said), str(row["target"])
     return Sample(
         task=task, pack=str(doc["pack"]), template=str(doc["template"]), shots=int(doc["shots"]),
-        source_id=str(doc["source_id"]), group_id=str(doc["group_id"]), prompt=str(doc["prompt"]),
+        source_id=str(doc["source_id"]), group_id=str(doc["group_id"]), prompt=str(doc.get("prompt", "")),
         prompt_sha256=str(row["prompt_hash"]), choices=choices, logprobs=logprobs,
         target=target.strip(), prediction=prediction.strip(), score=score, metrics=metrics,
-        seed=int(doc.get("seed") or 0),
+        seed=int(doc.get("seed") or 0), shown=int(doc["shots"]),
     )
 
 

@@ -64,7 +64,7 @@ def test_a_recipe_runs_on_where_no_baseline_fits(
     recipe = make.recipe(corpora=corpora, render={}, eval=asked)
     assert run_args(["run", str(recipe), "-o", str(make.folder / "out"), "-w", "1"]) == 0
     said = capsys.readouterr()
-    assert "baseline:majority: no pack here has one label column" in said.err
+    assert "baseline:majority: no pack here has train rows and one label column" in said.err
     assert "there is no leaderboard" in said.err and "leaderboard" not in said.out
     release = make.folder / "out/tiny/1.0.0"
     page = _evaluate(release, EvalSettings(**asked), [str(model)], make.folder / "home")

@@ -25,7 +25,8 @@ def scored(model: Path, release: Path, out: Path, too_long: str) -> Run:
 
 def test_fewer_shots_are_said_in_the_result(short: Path, release: Path, tmp_path: Path) -> None:
     run = scored(short, release, tmp_path, "fewer_shots")
-    shots = [s.shots for s in run.samples]
+    assert {s.shots for s in run.samples} == {2}
+    shots = [s.shown for s in run.samples]
     assert 0 < shots.count(0) < 12
     assert run.results["results"]["zh_sentiment_cloze_2shot"]["too_long"] == shots.count(0)
 

@@ -54,20 +54,23 @@ def build(
 def verify(
     results: Results,
     release: Annotated[Path | None, typer.Option("--release", "-r", help="Hold the prompts against its own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Hold the prompts against your copies of public data sets.")] = None,
 ) -> None:
     """Compute every score again from the samples, check prompts against digests; refuse what does not agree."""
     from zhiling.errors import UserError
     from zhiling.eval_tasks.board_read import runs_below
+    from zhiling.eval_tasks.board_verify import has_prompts
     from zhiling.eval_tasks.board_verify import verify as find_faults
 
     refused = 0
     for folder in runs_below(results):
-        faults = find_faults(folder, release)
+        faults = find_faults(folder, release, data)
         refused += bool(faults)
         for line in faults:
             print(f"{folder}: {line}")
         if not faults:
-            print(f"{folder}: every score agrees with its samples")
+            bare = not (release or data) and not has_prompts(folder)
+            print(f"{folder}: every score agrees with its samples{', which hold no prompts' if bare else ''}")
     if refused:
         raise UserError("results", f"{refused} refused for the reasons above", "give them as `zhiling eval` wrote them")
 

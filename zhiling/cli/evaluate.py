@@ -41,23 +41,19 @@ def eval_(
     too_long: Annotated[str, typer.Option(help="Too long a prompt: truncate, fewer_shots, error.")] = "truncate",
     check_contamination: Contamination = False,
     trained_on: TrainedOn = None,
+    compress: Annotated[bool, typer.Option("--compress", help="Samples as .jsonl.gz, to be committed.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<model>/<run>.")] = Path("out/results"),
     as_json: AsJson = False,
 ) -> None:
     """Score a model on a release, on public data sets or on the packs' examples. A killed run goes on."""
-    from zhiling.eval_tasks.contamination import find_lineage, mark
-    from zhiling.eval_tasks.models import find_subject
-    from zhiling.eval_tasks.run import evaluate, evaluate_named
+    from zhiling.eval_tasks.run import score
 
-    lineage = find_lineage(find_subject(model), trained_on or ()) if check_contamination else None
     settings = _settings(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
-        generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots,
+        generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots, data=data,
+        check_contamination=check_contamination, compress=compress,
     )
-    folder = evaluate(model, release, settings, out) if release else evaluate_named(model, data, settings, out)
-    if lineage is not None:
-        mark(folder, lineage, release)
-    _show(folder, as_json)
+    _show(score(model, settings, out, release, trained_on or ()), as_json)
 
 
 @tasks_app.command("list")
@@ -108,8 +104,8 @@ def export(
     """Write lm-eval tasks: `lm_eval --include_path OUT --tasks zh_sentiment_0shot` runs them without zhiling."""
     from zhiling.eval_tasks.export import export as write
     from zhiling.eval_tasks.export import export_shipped
+    from zhiling.eval_tasks.rendered_tasks import named_tasks
     from zhiling.eval_tasks.rolling import rolling_texts
-    from zhiling.eval_tasks.run import named_tasks
     from zhiling.eval_tasks.run import tasks_of as of_release
     from zhiling.store import write_text
 
@@ -118,9 +114,9 @@ def export(
         return
     settings = _settings(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
-        generation=True, seeds=seeds, fixed_shots=fixed_shots,
+        generation=True, seeds=seeds, fixed_shots=fixed_shots, data=data,
     )
-    chosen = of_release(release.resolve(), settings) if release else named_tasks(data, settings, out.resolve())
+    chosen = of_release(release.resolve(), settings) if release else named_tasks(settings, out.resolve())
     write(chosen, out)
     if release:
         for name, text in rolling_texts(release.resolve(), {t.pack for t in chosen}).items():
