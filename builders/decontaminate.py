@@ -32,9 +32,9 @@ _OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
 
 
 class EvaluationTexts(Settings):
-    """Texts that an evaluation asks: a JSONL or Parquet file, a release's test side, or an lm-eval task."""
+    """Texts that an evaluation asks: a file, the test side of a release, or an lm-eval task."""
 
-    file: str | None = Field(None, description="JSONL or Parquet, relative to the recipe; every text of a row counts")
+    file: str | None = Field(None, description="JSONL, Parquet, .txt or .tsv, beside the recipe; all texts count")
     columns: list[str] = Field([], description="only these columns of the file or task")
     release: str | None = Field(None, description="folder of a release: the test side of its corpora")
     task: str | None = Field(None, description="an lm-eval task, by name: its test documents")
@@ -132,6 +132,9 @@ def _file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
         yield from pq.read_table(path).to_pylist()
         return
     with path.open(encoding="utf-8-sig") as f:
+        if path.suffix in (".txt", ".tsv"):
+            yield from ({"line": line.rstrip("\n").split("\t")} for line in f)
+            return
         for number, line in enumerate(f, 1):
             try:
                 row = json.loads(line)

@@ -1,6 +1,6 @@
 """A recipe: what to build, as a person writes it in YAML.
 
-The sections `train`, `eval` and `leaderboard` belong to later rooms: they are kept as written and checked there.
+The sections `train`, `sweep`, `models`, `eval` and `leaderboard` belong to later rooms: kept as written, checked there.
 """
 
 from collections.abc import Mapping
@@ -75,6 +75,8 @@ class Recipe(Settings):
     mixture: MixtureSettings | None = None
     publish: PublishSettings | None = None
     train: dict[str, Any] | None = None
+    sweep: dict[str, Any] | None = None
+    models: list[Any] | None = None
     eval: dict[str, Any] | None = None
     leaderboard: dict[str, Any] | None = None
 
@@ -143,6 +145,6 @@ def known_labels(pack: Pack) -> dict[str, tuple[str, ...]]:
 
 def build_settings(recipe: Recipe) -> dict[str, Any]:
     """The part of a recipe that a release's bytes depend on, as JSON."""
-    changes_nothing = {"publish", "train", "eval", "leaderboard", "engine", "ray_address"}
+    changes_nothing = {"publish", "train", "sweep", "models", "eval", "leaderboard", "engine", "ray_address"}
     settings: dict[str, Any] = recipe.model_dump(mode="json", exclude=changes_nothing)
     return settings

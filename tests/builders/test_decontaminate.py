@@ -88,3 +88,11 @@ def test_an_absent_evaluation_is_one_clear_line(make: RecipeMaker, reviews: Rows
     make.corpus(reviews[:20] + reviews[-20:])
     with pytest.raises(UserError, match=r"evaluation.jsonl: no such file; check the path"):
         build(make.recipe(decontaminate=SETTINGS), tmp_path / "out")
+
+
+def test_plain_lines_and_tab_separated_ones_are_texts_too(make: RecipeMaker, asked: list[str], tmp_path: Path) -> None:
+    (tmp_path / "evaluation.txt").write_text(f"{asked[0][3:30]}\t1\n", encoding="utf-8")
+    (tmp_path / "evaluation.tsv").write_text(f"7\t{asked[1][3:30]}\n", encoding="utf-8")
+    files = [{"file": "evaluation.txt"}, {"file": "evaluation.tsv"}]
+    release = build(make.recipe(decontaminate={"against": files}), tmp_path / "out")
+    assert set(asked[:2]).isdisjoint(train_texts(release)) and set(asked[2:]) <= train_texts(release)
