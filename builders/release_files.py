@@ -128,11 +128,18 @@ def _between(job: FileJob) -> pa.Table:
 
 def _kept(table: pa.Table) -> pa.Table:
     """Rows and characters by template and number of shots, with the texts of the first row of each."""
-    keys = ["pack", "template", "shots"]
-    counted = table.select(keys).append_column("characters", pc.utf8_length(table["prompt"]))
-    counted = counted.append_column("at", pa.array(np.arange(len(table))))
-    found = counted.group_by(keys).aggregate([("characters", "sum"), ("characters", "count"), ("at", "min")])
-    first = table.select(["prompt", "completion"]).take(found["at_min"])
-    named = {**{name: found[name] for name in keys}, "rows": found["characters_count"],
-             "characters": found["characters_sum"], "prompt": first["prompt"], "completion": first["completion"]}
-    return pa.table({name: named[name].cast(KEPT_SCHEMA.field(name).type) for name in KEPT_SCHEMA.names})
+    words = {name: table[name].combine_chunks() for name in ("pack", "template")}
+    packs, templates = (column.indices.to_numpy() for column in words.values())
+    shots, lengths = table["shots"].to_numpy(), pc.utf8_length(table["prompt"]).to_numpy()
+    which = (packs * len(words["template"].dictionary) + templates) * (shots.max() + 1) + shots
+    rows = np.bincount(which)
+    at = np.empty(len(rows), np.int64)
+    at[which[::-1]] = np.arange(len(which))[::-1]  # the first row of each is written last
+    at = at[rows > 0]
+    first = table.select(["prompt", "completion"]).take(pa.array(at))
+    named = {
+        **{name: column.take(pa.array(at)).dictionary_decode() for name, column in words.items()}, "shots": shots[at],
+        "rows": rows[rows > 0], "characters": np.bincount(which, lengths)[rows > 0].astype(np.int64),
+        "prompt": first["prompt"], "completion": first["completion"],
+    }
+    return pa.table(named, schema=KEPT_SCHEMA)
