@@ -37,10 +37,18 @@ def bf16_wanted(precision: str, device: Any) -> bool:
 def flops_per_token(model: Any, learned: float, row: float) -> float:
     """Operations that training needs for one token, backward pass included: 6 for each weight of the blocks, 6 for
     each weight of the head and share of `learned` tokens, 6 x layers x width x tokens before it (half of `row`) for
-    causal scores and mixing.
+    causal scores and mixing. Where the last layer works for learned tokens only, its weights count like the head's.
     """
-    blocks = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2)
-    head = model.get_output_embeddings().weight.numel()
+    from zhiling.trainer.forward import is_plain
+
+    weights = {name: p.numel() for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2}
+    blocks = float(sum(weights.values()))
+    if is_plain(model.base_model):
+        last = f".layers.{model.config.num_hidden_layers - 1}."
+        once = sum(n for name, n in weights.items() if last in name and (".mlp." in name or ".o_proj." in name))
+        blocks -= (1 - learned) * once
+    words = model.get_output_embeddings()
+    head = words.weight.numel() if words is not None else 0  # a classifier has no words
     config = model.config
     return float(6 * blocks + 6 * head * learned + 6 * config.num_hidden_layers * config.hidden_size * row)
 

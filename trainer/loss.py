@@ -47,7 +47,7 @@ def on_device(micro: Micro, device: Any) -> OnDevice:
 
 def token_loss(model: Any, micro: OnDevice) -> Tensor:
     """Cross-entropy of the supervised tokens, causal or masked: the micro-batch says where and what."""
-    hidden_MD = hidden_states(model, micro.ids, micro.starts).index_select(0, micro.at)
+    hidden_MD = hidden_states(model, micro.ids, micro.starts, micro.at)
     *between, words = (part for part in model.children() if part is not model.base_model)
     for part in between:  # an encoder's layer between the blocks and the words
         hidden_MD = part(hidden_MD)
@@ -56,9 +56,9 @@ def token_loss(model: Any, micro: OnDevice) -> Tensor:
     return weighed(words(hidden_MD), micro)
 
 
-def weighed(logits_MC: Tensor, micro: OnDevice) -> Tensor:
+def weighed(logits: Tensor, micro: OnDevice) -> Tensor:
     """The weighted sum of cross-entropies, from logits."""
-    losses = F.cross_entropy(logits_MC.float(), micro.targets, reduction="none")
+    losses = F.cross_entropy(logits.float(), micro.targets, reduction="none")
     return (losses * micro.weights).sum()
 
 
