@@ -28,11 +28,13 @@ def repeated(word: str, count: int) -> pa.Array:
 
 def word_lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
     """Lists of texts, or nulls, of which many rows share one: each is turned into Arrow once."""
-    known = {id(value): value for value in values}
+    known = dict(zip(map(id, values), values, strict=True))
+    distinct = list(known.values())
+    lists = lists_of(distinct, coded(list(chain.from_iterable(filter(None, distinct)))))
+    if len(distinct) == len(values):
+        return lists
     numbers = dict(zip(known, range(len(known)), strict=True))
-    which = np.fromiter((numbers[id(value)] for value in values), np.int64, len(values))
-    lists = lists_of(list(known.values()), coded(list(chain.from_iterable(v for v in known.values() if v))))
-    return lists.take(pa.array(which))
+    return lists.take(pa.array(np.fromiter(map(numbers.__getitem__, map(id, values)), np.int64, len(values))))
 
 
 def lists_of(values: Sequence[Sequence[object] | None], inner: pa.Array) -> pa.Array:

@@ -1,7 +1,7 @@
 """Columns over a dictionary say what the lists they were made from say."""
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiling.builders.example_columns import MESSAGES, coded, conversations, lists_of, repeated, word_lists
@@ -9,6 +9,7 @@ from zhiling.builders.example_columns import MESSAGES, coded, conversations, lis
 WORDS = st.text(max_size=4)
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.lists(WORDS, max_size=4), max_size=20), st.data())
 def test_lists_of_words_many_of_them_shared(distinct: list[list[str] | None], data: st.DataObject) -> None:
     values = [data.draw(st.sampled_from(distinct)) for _ in range(30)] if distinct else []
@@ -17,6 +18,7 @@ def test_lists_of_words_many_of_them_shared(distinct: list[list[str] | None], da
     assert found.type == pa.list_(pa.dictionary(pa.int32(), pa.string()))
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.lists(st.fixed_dictionaries({"role": WORDS, "content": WORDS}), max_size=3), max_size=9))
 def test_conversations(messages: list[list[dict[str, str]] | None]) -> None:
     found = conversations(messages)

@@ -5,7 +5,7 @@ from hashlib import blake2b
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiling.builders.places import (
@@ -68,6 +68,7 @@ def test_ids_that_differ_in_one_bit_are_drawn_far_apart() -> None:
     assert flipped.mean(axis=0).min() > 0.45 and flipped.mean(axis=0).max() < 0.55
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(SPLITS), st.integers(0, 2**64 - 1)), min_size=1), st.integers(1, 50))
 def test_places_lie_side_by_side_and_parts_cover_each_side(rows: list[tuple[str, int]], parts: int) -> None:
     sides = sides_of(pa.array([side for side, _ in rows]))
