@@ -3,20 +3,23 @@
 Texts are compared with width, case and white space folded. The text itself is never changed by that.
 """
 
-import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from zhiling.builders.columns import hashed
 from zhiling.builders.engines import Piece, RowGroup
 from zhiling.builders.near_duplicates import NearSettings, sketch
 from zhiling.builders.screen import ScreenSettings
-from zhiling.builders.split import SplitSettings, own_side
+from zhiling.builders.split import SplitSettings, own_side, uniforms
 from zhiling.rows import ColumnType
-from zhiling.seeds import uniform
 from zhiling.store import canonical_json
 
 NAIVE_TEST_SHARE = 0.1  # of the split that the leak report compares with, where the recipe draws no test side
@@ -65,7 +68,18 @@ class _Folding(dict[int, str]):
 
 
 JOINS = "\uffff"
+FIELDS = "\x1f"  # between the fields of a row; white space, so no folded text holds it
 FOLDING = _Folding()
+NEXT_ROW, NEXT_FIELD = "\ud800", "\ud801"  # no text holds half a surrogate pair
+UNKNOWN, NOTHING = 0xFFFFFFFF, 0xFFFFFFFE
+
+
+@cache
+def _table() -> NDArray[np.uint32]:
+    """`FOLDING` as an array, as far as it is known; JOINS at what makes a row be folded by itself."""
+    table = np.full(0x110000, UNKNOWN, np.uint32)
+    table[[ord(NEXT_ROW), ord(NEXT_FIELD)]] = ord("\n"), ord(FIELDS)
+    return table
 
 
 def fold(text: str) -> str:
@@ -74,10 +88,28 @@ def fold(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).lower().split()) if JOINS in folded else folded
 
 
+def fold_all(fields: Sequence[Sequence[str]]) -> list[bytes]:
+    """What `fold` gives for columns of texts, each row's put together in UTF-8, from one array of code points."""
+    rows = fields[0] if len(fields) == 1 else map(NEXT_FIELD.join, zip(*fields, strict=True))
+    points = np.frombuffer(NEXT_ROW.join(rows).encode("utf-32-le", "surrogatepass"), np.uint32)
+    table = _table()
+    folded = np.take(table, points)
+    if folded.max(initial=0) == UNKNOWN:
+        for point in np.unique(points[folded == UNKNOWN]).tolist():
+            form = FOLDING[point]
+            table[point] = ord(form) if len(form) == 1 else ord(JOINS) if form else NOTHING
+        folded = np.take(table, points)
+    texts = folded[folded != NOTHING].tobytes().decode("utf-32-le").encode().split(b"\n") if len(fields[0]) else []
+    joins = JOINS.encode()
+    for i in [i for i, text in enumerate(texts) if joins in text]:
+        texts[i] = FIELDS.join(fold(field[i]) for field in fields).encode()
+    return texts
+
+
 def fold_key(fields: Sequence[str]) -> str:
     """A key that two rows share when their folded fields are equal."""
-    text = "\x1f".join(map(fold, fields))
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    key: str = hashed([FIELDS.join(map(fold, fields)).encode()])[0].as_py()
+    return key
 
 
 def make_keys(job: KeyJob) -> Iterator[Piece]:
@@ -85,47 +117,51 @@ def make_keys(job: KeyJob) -> Iterator[Piece]:
 
     `naive` is the side that a naive random split would have drawn for the row, for the leak report.
     """
-    table = job.rows.read()
-    texts = [c for c, kind in job.columns.items() if kind != "label"]
-    labels = [c for c, kind in job.columns.items() if kind == "label"]
-    values = {c: table[c].to_pylist() for c in [*texts, *labels]}
-    compared = list(zip(*(_comparable(values[c]) for c in texts), strict=True))
-    keys = [fold_key(fields) for fields in compared]
-    corpora, sources = table["corpus"].to_pylist(), table["source"].to_pylist()
-    share = job.split.test or NAIVE_TEST_SHARE
-    naive = (uniform(job.seed, "naive", f"{c}\x1f{s}") < share for c, s in zip(corpora, sources, strict=True))
-    asides = (table[name].to_pylist() for name in ("own", "time"))
+    table = job.rows.read([*job.columns, "id", "corpus", "source", "own", "time", "ties"]).combine_chunks()
+    fields = [_comparable(table[c]) for c, kind in job.columns.items() if kind != "label"]
+    labels = [table[c] for c, kind in job.columns.items() if kind == "label"]
+    keys = hashed(fold_all([field.to_pylist() for field in fields]))
     columns = {
-        "unit": [job.unit] * len(keys),
-        "row": list(range(len(keys))),
+        "unit": pa.repeat(job.unit, len(table)),
+        "row": pa.array(np.arange(len(table))),
         "id": table["id"],
         "key": keys,
-        "label": ["\x1f".join(values[c][i] for c in labels) for i in range(len(keys))],
-        "corpus": corpora,
-        "source": sources,
-        "naive": ["test" if drawn else "train" for drawn in naive],
-        "own": [own_side(job.split, own, time) for own, time in zip(*asides, strict=True)],
+        "label": pc.binary_join_element_wise(*labels, FIELDS) if labels else pa.repeat("", len(table)),
+        "corpus": table["corpus"],
+        "source": table["source"],
+        "naive": _naive(job, table),
+        "own": _own(job, table),
         "ties": table["ties"],
-        **_texts(job, keys, [" ".join(fields) for fields in compared]),
+        **_texts(job, keys, pc.binary_join_element_wise(*fields, " ")),
     }
     yield Piece(pa.table(columns, schema=KEY_SCHEMA))
 
 
-def _comparable(values: Sequence[object]) -> list[str]:
-    return [v if isinstance(v, str) else canonical_json(v) for v in values]
+def _naive(job: KeyJob, table: pa.Table) -> pa.Array:
+    places = pc.binary_join_element_wise(table["corpus"], table["source"], FIELDS).to_pylist()
+    test = uniforms(job.seed, "naive", places) < (job.split.test or NAIVE_TEST_SHARE)
+    return pc.if_else(pa.array(test), "test", "train")
 
 
-def _texts(job: KeyJob, keys: Sequence[str], texts: Sequence[str]) -> dict[str, pa.Array]:
+def _own(job: KeyJob, table: pa.Table) -> pa.ChunkedArray | pa.Array:
+    if job.split.time is None:
+        return table["own"]
+    given = zip(table["own"].to_pylist(), table["time"].to_pylist(), strict=True)
+    return pa.array([own_side(job.split, own, time) for own, time in given], pa.string())
+
+
+def _comparable(values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Texts as they are, else as canonical JSON."""
+    return values if pa.types.is_string(values.type) else pa.array(map(canonical_json, values.to_pylist()), pa.string())
+
+
+def _texts(job: KeyJob, keys: pa.StringArray, texts: pa.ChunkedArray) -> dict[str, Any]:
     """The text of each key, and its bands, at the key's first row of the unit; null at the others."""
-    first: dict[str, int] = {}
-    for i, key in enumerate(keys):
-        first.setdefault(key, i)
-    shown = [texts[i] for i in first.values()]
-    near = job.clean.near_duplicates
-    bands = sketch(shown, job.language, near) if near else pa.nulls(len(shown), KEY_SCHEMA.field("bands").type)
-    places: list[int | None] = [None] * len(keys)
-    for n, i in enumerate(first.values()):
-        places[i] = n
-    at = pa.array(places, pa.int64())
-    language = pa.repeat(job.language, len(keys))
-    return {"language": language, "text": pa.array(shown, pa.string()).take(at), "bands": bands.take(at)}
+    codes = keys.dictionary_encode().indices.to_numpy()  # counted up as keys are met
+    first = np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
+    shown, near = pc.if_else(first, texts, None), job.clean.near_duplicates
+    bands = pa.nulls(len(keys), KEY_SCHEMA.field("bands").type)
+    if near is not None:
+        sketches = sketch(shown.drop_null().to_pylist(), job.language, near)
+        bands = sketches.take(pa.array(np.cumsum(first) - 1, mask=~first))
+    return {"language": pa.repeat(job.language, len(keys)), "text": shown, "bands": bands}

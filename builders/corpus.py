@@ -13,25 +13,30 @@ import importlib.util
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import zstandard
 
 from zhiling.builders import databases, hub, tagged
 from zhiling.builders.engines import Piece, Reject
-from zhiling.builders.fit import corpus_row, lookup, read_schema
-from zhiling.builders.readers import read_arrow, read_lines, read_parquet
+from zhiling.builders.fit import fit_rows, lookup, read_schema
+from zhiling.builders.plain import fit_lines
+from zhiling.builders.readers import MAX_LINE, Lines, read_arrow, read_csv, read_lines, read_parquet
 from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.sources import CorpusSettings, Format, Row, SourceFile, Unit
 from zhiling.errors import UserError, did_you_mean, one_line
-from zhiling.rows import ColumnType, conform
+from zhiling.rows import ColumnType
 
 CHUNK_BYTES = 8 * 2**20
 BATCH_ROWS = 16_384
+LINES: tuple[Format, ...] = ("jsonl", "tsv", "text")  # every line a row
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet", ".arrow": "arrow", ".txt": "text", ".conll": "conll", ".bio": "conll",
@@ -125,11 +130,11 @@ def _format(path: Path, shown: str) -> Format:
 def _cut(units: list[Unit], path: Path, shown: str) -> Source:
     """Digest a file and cut it at line ends, so that several workers can read it; what is no line a row stays whole."""
     packed = path.suffix.lower() in (".gz", ".zst", ".zip")
-    whole = packed or units[0].format not in ("jsonl", "tsv", "text", "people_daily")
+    whole = packed or units[0].format not in (*LINES, "people_daily")
     sha, parts, offset, line = hashlib.sha256(), [], 0, 1
     with path.open("rb") as f:
         while chunk := f.read(CHUNK_BYTES):
-            chunk += f.readline()
+            chunk += f.readline(MAX_LINE)
             sha.update(chunk)
             if not whole:
                 parts.append(replace(units[0], offset=offset, length=len(chunk), first_line=line))
@@ -155,22 +160,39 @@ def _raw_rows(unit: Unit) -> Iterator[Row]:
         yield from databases.read(unit.corpus.sql, unit.path, unit.shown)
     elif unit.corpus.hub is not None:
         yield from hub.read(unit.corpus.hub, unit.shown)
+    elif unit.format in LINES:
+        for lines in _lines(unit, 1):
+            yield from lines.rows(unit)
     else:
-        assert unit.path is not None and unit.format is not None
-        try:
-            with open_source(unit.path, unit.member) as f:
-                if unit.format == "parquet":
-                    yield from read_parquet(f, unit.shown)
-                elif unit.format == "arrow":
-                    yield from read_arrow(f, unit.shown)
-                elif unit.format == "conll":
-                    yield from tagged.read_conll(f, unit)
-                elif unit.format == "people_daily":
-                    yield from tagged.read_people_daily(f, unit)
-                else:
-                    yield from read_lines(f, unit.format, unit)
-        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, RuntimeError, zstandard.ZstdError) as error:
-            raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
+        with _opened(unit) as f:
+            if unit.format == "parquet":
+                yield from read_parquet(f, unit.shown)
+            elif unit.format == "arrow":
+                yield from read_arrow(f, unit.shown)
+            elif unit.format == "conll":
+                yield from tagged.read_conll(f, unit)
+            elif unit.format == "people_daily":
+                yield from tagged.read_people_daily(f, unit)
+            else:
+                yield from read_csv(f, unit)
+
+
+def _lines(unit: Unit, at_once: int) -> Iterator[Lines]:
+    """The lines of a unit whose every line is a row."""
+    assert unit.format is not None
+    with _opened(unit) as f:
+        yield from read_lines(f, unit.format, unit, at_once)
+
+
+@contextmanager
+def _opened(unit: Unit) -> Iterator[IO[bytes]]:
+    """The unit's bytes. Raises UserError where they cannot be unpacked."""
+    assert unit.path is not None
+    try:
+        with open_source(unit.path, unit.member) as f:
+            yield f
+    except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, RuntimeError, zstandard.ZstdError) as error:
+        raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
 
 
 def _check_first_row(unit: Unit) -> None:
@@ -190,32 +212,30 @@ def _check_first_row(unit: Unit) -> None:
 
 def read_unit(unit: Unit) -> Iterator[Piece]:
     """Corpus rows of one unit, in batches; rejects for those that do not fit."""
-    schema = read_schema(unit.columns)
-    rows: list[dict[str, Any]] = []
-    rejects: list[Reject] = []
-    for source, raw in _raw_rows(unit):
-        row = corpus_row(unit, source, raw)
-        if isinstance(row, Reject):
-            rejects.append(row)
-        else:
-            rows.append(row)
-        if len(rows) + len(rejects) >= BATCH_ROWS:
-            yield _piece(unit, rows, rejects, schema)
-            rows, rejects = [], []
-    yield _piece(unit, rows, rejects, schema)
+    pieces = (_where(unit, piece) for piece in _pieces(unit))
+    yield next(pieces, Piece(read_schema(unit.columns).empty_table()))
+    yield from pieces
 
 
-def _piece(unit: Unit, rows: Iterable[dict[str, Any]], rejects: list[Reject], schema: pa.Schema) -> Piece:
-    table = conform(pa.Table.from_pylist(list(rows), schema=schema), schema)
+def _pieces(unit: Unit) -> Iterator[Piece]:
+    if unit.format in LINES:
+        yield from (fit_lines(unit, lines) for lines in _lines(unit, BATCH_ROWS))
+    else:
+        rows = _raw_rows(unit)
+        while batch := list(islice(rows, BATCH_ROWS)):
+            yield fit_rows(unit, batch)
+
+
+def _where(unit: Unit, piece: Piece) -> Piece:
+    """The rows that the recipe's condition keeps, the others rejected."""
     if unit.corpus.where is None:
-        return Piece(table, rejects)
-    kept = databases.fits(table, unit.corpus.where)
-    left_out = table.filter(pa.array([not k for k in kept], pa.bool_())).to_pylist()
-    rejects = rejects + [
+        return piece
+    kept = pa.array(databases.fits(piece.table, unit.corpus.where), pa.bool_())
+    left_out = [
         Reject("screen", "where", "does not fit `where:`", r["source"], r["corpus"], {c: r[c] for c in unit.columns})
-        for r in left_out
+        for r in piece.table.filter(pc.invert(kept)).to_pylist()
     ]
-    return Piece(table.filter(pa.array(kept, pa.bool_())), rejects)
+    return Piece(piece.table.filter(kept), [*piece.rejects, *left_out])
 
 
 def _check_condition(unit: Unit) -> None:

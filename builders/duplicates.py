@@ -6,15 +6,18 @@ one that the previous release holds, else the one with the smallest id.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from zhiling.builders.clean import CleanSettings
+from zhiling.builders.engines import SHARD
 from zhiling.builders.groups import find_groups
 from zhiling.builders.split import Group, SplitSettings, stratified
-from zhiling.store import PARQUET, atomic, read_json, write_json, write_jsonl
+from zhiling.store import atomic, read_json, write_json, write_jsonl
 
 LISTED = 10_000  # conflicts and pairs that are written down for review
 OLD = """
@@ -26,6 +29,12 @@ CREATE OR REPLACE TEMP TABLE grouped AS
 SELECT k.unit, k."row", k.id, k.key, k.label, k.corpus, k.source, k.naive, k.own, o.side AS old,
        coalesce(g.group_id, k.key) AS group_id, coalesce(g.tied, false) AS tied
 FROM keys k LEFT JOIN groups g USING (key) LEFT JOIN old o USING (id)
+"""
+CROWDED = """
+CREATE OR REPLACE TEMP TABLE crowded AS
+SELECT * FROM grouped SEMI JOIN (
+    SELECT group_id FROM grouped GROUP BY group_id HAVING count(*) > 1 OR bool_or(tied)
+) USING (group_id)
 """
 SIDES = """
 CREATE OR REPLACE TEMP TABLE sides AS
@@ -41,7 +50,7 @@ GROUP BY group_id
 """
 CONFLICTS = """
 CREATE OR REPLACE TEMP TABLE conflicts AS
-WITH counted AS (SELECT {within} AS scope, corpus, label, count(*) AS votes FROM grouped GROUP BY ALL),
+WITH counted AS (SELECT {within} AS scope, corpus, label, count(*) AS votes FROM crowded GROUP BY ALL),
      topped AS (SELECT *, max(votes) OVER (PARTITION BY scope, corpus) AS top FROM counted)
 SELECT scope, corpus, CASE WHEN count(*) FILTER (votes = top) = 1 THEN max(label) FILTER (votes = top) END AS winner
 FROM topped GROUP BY scope, corpus HAVING count(*) > 1
@@ -54,7 +63,7 @@ WITH refused AS (
                 WHEN c.scope IS NULL OR $policy = 'keep' THEN NULL
                 WHEN $policy = 'quarantine' OR c.winner IS NULL THEN 'label_conflict'
                 WHEN g.label <> c.winner THEN 'label_outvoted' END AS refusal
-    FROM grouped g LEFT JOIN sides s USING (group_id)
+    FROM crowded g LEFT JOIN sides s USING (group_id)
          LEFT JOIN conflicts c ON c.scope = g.{within} AND c.corpus = g.corpus
 ), placed AS (
     SELECT *, row_number() OVER text AS place, first_value(source) OVER text AS first_source,
@@ -72,31 +81,37 @@ SELECT unit, "row", group_id, side,
             WHEN 'label_outvoted' THEN 'most rows of this text are labelled ' || replace(winner, chr(31), ', ')
             ELSE CASE WHEN place > 1 THEN 'same text as ' || first_source ELSE 'near duplicate of ' || first_near END
        END AS detail
-FROM placed ORDER BY unit, "row"
+FROM placed
+UNION ALL
+SELECT unit, "row", group_id, side, 'keep', NULL
+FROM (FROM grouped ANTI JOIN crowded USING (group_id)) LEFT JOIN sides USING (group_id)
+ORDER BY unit, "row"
 """
 LEAK = """
-SELECT count(*) AS rows,
-       count(DISTINCT key) AS unique_texts,
-       (SELECT count(*) FROM (SELECT key FROM grouped GROUP BY key, corpus HAVING count(DISTINCT label) > 1))
+SELECT (SELECT count(*) FROM grouped) AS rows,
+       (SELECT count(*) FROM grouped) - count(*) + count(DISTINCT key) AS unique_texts,
+       (SELECT count(*) FROM (SELECT key FROM crowded GROUP BY key, corpus HAVING count(DISTINCT label) > 1))
            AS conflicting_texts,
-       (SELECT count(*) FROM (SELECT group_id FROM grouped GROUP BY group_id HAVING count(DISTINCT key) > 1))
+       (SELECT count(*) FROM (SELECT group_id FROM crowded GROUP BY group_id HAVING count(DISTINCT key) > 1))
            AS near_groups,
        (SELECT coalesce(sum(n), 0)::BIGINT FROM
-           (SELECT count(DISTINCT key) AS n FROM grouped GROUP BY group_id HAVING n > 1)) AS near_texts,
-       count(*) FILTER (naive = 'test') AS naive_test_rows,
-       count(*) FILTER (naive = 'test' AND key IN (SELECT key FROM grouped WHERE naive = 'train')) AS naive_leaked_rows,
-       count(*) FILTER (naive = 'test' AND group_id IN (SELECT group_id FROM grouped WHERE naive = 'train')
-                        AND key NOT IN (SELECT key FROM grouped WHERE naive = 'train')) AS naive_near_leaked_rows
-FROM grouped
+           (SELECT count(DISTINCT key) AS n FROM crowded GROUP BY group_id HAVING n > 1)) AS near_texts,
+       (SELECT count(*) FROM grouped WHERE naive = 'test') AS naive_test_rows,
+       count(*) FILTER (naive = 'test' AND key IN (SELECT key FROM crowded WHERE naive = 'train')) AS naive_leaked_rows,
+       count(*) FILTER (naive = 'test' AND group_id IN (SELECT group_id FROM crowded WHERE naive = 'train')
+                        AND key NOT IN (SELECT key FROM crowded WHERE naive = 'train')) AS naive_near_leaked_rows
+FROM crowded
 """
 SHOW_CONFLICTS = f"""
 SELECT g.corpus, any_value(text) AS text, list((label, source) ORDER BY unit, "row") AS labels
-FROM grouped g JOIN conflicts c ON c.scope = g.{{within}} AND c.corpus = g.corpus
-     LEFT JOIN (SELECT key, min(text) AS text FROM keys GROUP BY key) USING (key)
+FROM crowded g JOIN conflicts c ON c.scope = g.{{within}} AND c.corpus = g.corpus
+     LEFT JOIN (SELECT key, min(text) AS text FROM keys SEMI JOIN crowded USING (key) GROUP BY key) USING (key)
 GROUP BY g.corpus, g.{{within}} ORDER BY g.{{within}}, g.corpus LIMIT {LISTED}
 """
 SHOW_PAIRS = f"""
-WITH texts AS (SELECT key, min(text) AS text, min(source) AS source FROM keys WHERE text IS NOT NULL GROUP BY key)
+WITH ends AS (SELECT a AS key FROM pairs UNION SELECT b FROM pairs),
+     texts AS (SELECT key, min(text) AS text, min(source) AS source
+               FROM keys SEMI JOIN ends USING (key) WHERE text IS NOT NULL GROUP BY key)
 SELECT similarity, x.source, x.text, y.source, y.text
 FROM pairs JOIN texts x ON x.key = a JOIN texts y ON y.key = b ORDER BY similarity DESC, a, b LIMIT {LISTED}
 """
@@ -132,12 +147,13 @@ def judge_rows(
         return Leak(**read_json(figures))
     with duckdb.connect() as db:
         db.execute("SET threads = 2")
+        db.execute("SET memory_limit = '1GB'")
         db.execute("SET temp_directory = ?", [str(out.parent / ".duckdb")])
         db.execute("CREATE TEMP VIEW keys AS SELECT * FROM read_parquet(" + _list(keys) + ")")
         _read_old(db, previous)
         db.register("groups", find_groups(db, clean.near_duplicates, previous))
         within = {"text": "key", "group": "group_id"}[clean.conflicts_within]
-        for statement in (GROUPED, SIDES, CONFLICTS.format(within=within)):
+        for statement in (GROUPED, CROWDED, SIDES, CONFLICTS.format(within=within)):
             db.execute(statement)
         if split.stratify:
             _stratify(db, split, seed)
@@ -186,9 +202,18 @@ def _list(files: Sequence[Path]) -> str:
 
 
 def _write(reader: Any, path: Path) -> None:
-    """Stream record batches to Parquet; DuckDB's own writer does not promise equal bytes."""
+    """Stream verdicts to Parquet, a row group a unit; DuckDB's own writer does not promise equal bytes."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(path, reader.schema, **PARQUET) as writer:
+    with pq.ParquetWriter(path, reader.schema, **SHARD) as writer:
+        waiting: list[pa.RecordBatch] = []
         for batch in reader:
-            writer.write_batch(batch)
+            units = batch["unit"].to_numpy()
+            starts = [0, *(np.flatnonzero(np.diff(units)) + 1).tolist(), len(units)]
+            for start, end in pairwise(starts):
+                if waiting and waiting[0]["unit"][0].as_py() != units[start]:
+                    writer.write_table(pa.Table.from_batches(waiting))
+                    waiting = []
+                waiting.append(batch.slice(start, end - start))
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))

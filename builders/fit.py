@@ -6,15 +6,15 @@ that nobody mapped stops the build, unless the recipe rejects such rows.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
-from zhiling.builders.engines import Reject
+from zhiling.builders.engines import Piece, Reject
 from zhiling.builders.screen import masked, screen
-from zhiling.builders.sources import SIDES, Cast, Malformed, Unit
+from zhiling.builders.sources import SIDES, Cast, Malformed, Row, Unit
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ColumnType, corpus_schema
 from zhiling.store import canonical_json
@@ -35,6 +35,15 @@ CASTS: dict[Cast, Callable[[str], Any]] = {
 def read_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
     """Schema of rows as read: corpus rows, and what each brings along."""
     return pa.schema([*corpus_schema(columns), *ASIDE])
+
+
+def fit_rows(unit: Unit, rows: Iterable[Row]) -> Piece:
+    """Source rows as corpus rows, and rejects for those that cannot be."""
+    fitted = [corpus_row(unit, source, raw) for source, raw in rows]
+    good = [row for row in fitted if not isinstance(row, Reject)]
+    return Piece(
+        pa.Table.from_pylist(good, schema=read_schema(unit.columns)), [r for r in fitted if isinstance(r, Reject)]
+    )
 
 
 def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict[str, Any] | Reject:

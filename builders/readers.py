@@ -2,58 +2,77 @@
 
 import csv
 import json
+import re
+import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from zhiling.builders.sources import Format, Malformed, Row, Unit
 from zhiling.errors import UserError, one_line
 
-MAX_LINE = 16 * 2**20
+MAX_LINE = 16 * 2**20   # bytes; a longer line is read in pieces, each of them malformed
+MAX_BYTES = 32 * 2**20  # of lines at once
+UNDECODED = re.compile("[\udc80-\udcff]")
 
 
-def read_lines(file: IO[bytes], kind: Format, unit: Unit) -> Iterator[Row]:
-    """Rows of a JSONL, TSV, CSV or plain text file, or of the stretch of it that `unit` names."""
-    if kind == "csv":
-        yield from _csv(file, unit)
-        return
-    header, line, offset, at = unit.corpus.header, unit.first_line, unit.offset, 0
+@dataclass(frozen=True)
+class Lines:
+    """Neighbouring lines of a file, the number of the first of them, and the columns of a table."""
+
+    raw: list[bytes]
+    first: int
+    kind: Format
+    header: list[str] | None = None
+
+    def part(self, start: int, end: int) -> "Lines":
+        """Some of the lines."""
+        return replace(self, raw=self.raw[start:end], first=self.first + start)
+
+    def rows(self, unit: Unit) -> Iterator[Row]:
+        """Where each line stands, and its row."""
+        for number, raw in enumerate(self.raw, self.first):
+            yield f"{unit.shown}:{number}", _line(raw, self.kind, self.header, unit.corpus.encoding)
+
+
+def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Iterator[Lines]:
+    """A JSONL, TSV or plain text file, or the stretch of it that `unit` names, so many lines at once."""
+    header, number, offset, at = unit.corpus.header, unit.first_line, unit.offset, 0
     if kind == "tsv" and header is None:
-        first = file.readline()
+        first = file.readline(MAX_LINE)
         header, at = _decode(first, unit.corpus.encoding).rstrip("\r\n").split("\t"), len(first)
         if offset == 0:
-            offset, line = at, 2
+            offset, number = at, 2
     if offset != at:
         file.seek(offset)
-    end = None if unit.length is None else unit.offset + unit.length
-    while end is None or offset < end:
-        raw = file.readline(MAX_LINE)
-        if not raw:
-            return
-        offset += len(raw)
-        yield from _line(raw, f"{unit.shown}:{line}", kind, header, unit.corpus.encoding)
-        line += raw.endswith(b"\n")
+    left = sys.maxsize if unit.length is None else unit.offset + unit.length - offset
+    raw: list[bytes] = []
+    size = 0
+    while left > 0 and (line := file.readline(min(MAX_LINE, left))):
+        raw.append(line)
+        left, size = left - len(line), size + len(line)
+        if len(raw) == at_once or size >= MAX_BYTES or not line.endswith(b"\n"):  # the last may be half a line
+            yield Lines(raw, number, kind, header)
+            number += len(raw) - (not line.endswith(b"\n"))
+            raw, size = [], 0
+    if raw:
+        yield Lines(raw, number, kind, header)
 
 
-def _line(raw: bytes, source: str, kind: Format, header: list[str] | None, encoding: str) -> Iterator[Row]:
+def _line(raw: bytes, kind: Format, header: list[str] | None, encoding: str) -> dict[str, Any] | Malformed:
     try:
         text = _decode(raw, encoding).rstrip("\r\n")
     except UnicodeDecodeError as error:
         shown = one_line(raw[:200].decode(encoding, "replace"), 200)
-        yield source, Malformed(shown, f"not {encoding.upper()} (byte {error.start} of the line)")
-        return
+        return Malformed(shown, f"not {encoding.upper()} (byte {error.start} of the line)")
     if not text.strip():
-        yield source, Malformed("", "nothing on the line", "blank")
-    elif kind == "text":
-        yield source, {"line": text}
-    elif kind == "jsonl":
-        yield source, _json(text)
-    else:
-        cells = text.split("\t")
-        assert header is not None
-        if len(cells) != len(header):
-            yield source, Malformed(one_line(text, 200), f"{len(cells)} cells where the header has {len(header)}")
-        else:
-            yield source, dict(zip(header, cells, strict=True))
+        return Malformed("", "nothing on the line", "blank")
+    if kind == "text":
+        return {"line": text}
+    if kind == "jsonl":
+        return _json(text)
+    assert header is not None
+    return _cells(text.split("\t"), header, "\t")
 
 
 def _json(text: str) -> dict[str, Any] | Malformed:
@@ -68,10 +87,11 @@ def _decode(raw: bytes, encoding: str) -> str:
     return raw.decode(encoding).removeprefix("\ufeff")
 
 
-def _csv(file: IO[bytes], unit: Unit) -> Iterator[Row]:
+def read_csv(file: IO[bytes], unit: Unit) -> Iterator[Row]:
     """CSV with quotes and line breaks in cells; a file in another encoding stops at the row that shows it."""
     csv.field_size_limit(MAX_LINE)
-    lines = (raw.decode(unit.corpus.encoding, "surrogateescape") for raw in file)
+    pieces = iter(lambda: file.readline(MAX_LINE), b"")
+    lines = (raw.decode(unit.corpus.encoding, "surrogateescape") for raw in pieces)
     reader = csv.reader(_without_mark(lines), strict=True)
     header = unit.corpus.header
     while True:
@@ -89,11 +109,11 @@ def _csv(file: IO[bytes], unit: Unit) -> Iterator[Row]:
             yield f"{unit.shown}:{start}", _cells(cells, header)
 
 
-def _cells(cells: list[str], header: list[str]) -> dict[str, Any] | Malformed:
+def _cells(cells: list[str], header: list[str], between: str = ",") -> dict[str, Any] | Malformed:
     if len(cells) != len(header):
-        return Malformed(one_line(",".join(cells), 200), f"{len(cells)} cells where the header has {len(header)}")
-    if any("\udc80" <= c <= "\udcff" for cell in cells for c in cell):
-        shown = ",".join(cells).encode("utf-8", "replace").decode()
+        return Malformed(one_line(between.join(cells), 200), f"{len(cells)} cells where the header has {len(header)}")
+    if any(map(UNDECODED.search, cells)):
+        shown = between.join(cells).encode("utf-8", "replace").decode()
         return Malformed(one_line(shown, 200), "bytes that are not in the recipe's encoding")
     return dict(zip(header, cells, strict=True))
 

@@ -11,15 +11,18 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
-from zhiling.rows import SPLITS, Columns, Split, conform, split_schema
-from zhiling.seeds import draw, uniform
+from zhiling.rows import SPLIT_FIELDS, SPLITS, Columns, Split, conform, split_schema
+from zhiling.seeds import draw, draws
 from zhiling.settings import Settings
+
+ADDED = [name for name, _ in SPLIT_FIELDS]
 
 
 class FoldSettings(Settings):
@@ -65,7 +68,7 @@ class SplitSettings(Settings):
 
 @dataclass(frozen=True)
 class SplitJob:
-    """Rows to put on their sides, and where the verdicts on them stand."""
+    """Rows to put on their sides, and the file whose part of the unit's number holds the verdicts on them."""
 
     rows: RowGroup
     unit: int
@@ -95,16 +98,21 @@ def own_side(settings: SplitSettings, own: str | None, time: str | None) -> str 
     return "validation" if validation is not None and time >= validation.isoformat() else "train"
 
 
-def side(seed: int, group_id: str, settings: SplitSettings) -> Split:
-    """The side of a group. Test first, so that changing validation's share leaves test as it is."""
-    at = uniform(seed, "split", group_id)
+def sides(seed: int, groups: Sequence[str], settings: SplitSettings) -> list[Split]:
+    """The side of each group. Test first, so that changing validation's share leaves test as it is."""
+    at = uniforms(seed, "split", groups)
     if settings.folds is not None:
-        if draw(seed, "fold", group_id) % settings.folds.of == settings.folds.test:
-            return "test"
-        return "validation" if at < settings.validation / (settings.train + settings.validation) else "train"
-    if at < settings.test:
-        return "test"
-    return "validation" if at < settings.test + settings.validation else "train"
+        test = np.array(draws(seed, "fold", groups), np.uint64) % settings.folds.of == settings.folds.test
+        validation = at < settings.validation / (settings.train + settings.validation)
+    else:
+        test, validation = at < settings.test, at < settings.test + settings.validation
+    found: list[Split] = np.where(test, "test", np.where(validation, "validation", "train")).tolist()
+    return found
+
+
+def uniforms(seed: int, purpose: str, keys: Sequence[str]) -> NDArray[np.float64]:
+    """`seeds.uniform` for many keys."""
+    return (np.array(draws(seed, purpose, keys), np.uint64) >> np.uint64(11)) / 2**53
 
 
 def stratified(groups: Iterable[Group], settings: SplitSettings, seed: int) -> dict[str, Split]:
@@ -132,24 +140,27 @@ def stratified(groups: Iterable[Group], settings: SplitSettings, seed: int) -> d
 
 def split_rows(job: SplitJob) -> Iterator[Piece]:
     """The kept rows of one unit with group and side; the others rejected with their reason."""
-    table = job.rows.read()
-    verdicts = pq.read_table(job.verdicts, filters=[("unit", "==", job.unit)])
+    schema = split_schema(job.columns)
+    table = job.rows.read([name for name in schema.names if name not in ADDED])
+    verdicts = RowGroup(job.verdicts, job.unit).read()
     assert len(verdicts) == len(table)
     kept = pc.equal(verdicts["verdict"], "keep")
-    groups, settled = (verdicts[name].filter(kept).to_pylist() for name in ("group_id", "side"))
-    rows = table.select([name for name in split_schema(job.columns).names if name in table.column_names]).filter(kept)
-    sides = [given or side(job.seed, group, job.settings) for group, given in zip(groups, settled, strict=True)]
+    refused = pc.invert(kept)
+    rejects = _rejects(table.filter(refused), verdicts.filter(refused), list(job.columns))
+    rows, found = (table.filter(kept), verdicts.filter(kept)) if rejects else (table, verdicts)
     nulls = pa.nulls(len(rows), pa.string())
-    for name, values in (
-        ("group_id", pa.array(groups, pa.string())),
-        ("split", pa.array(sides, pa.string())),
-        ("augmentation", nulls),
-        ("parent_id", nulls),
-    ):
-        rows = rows.append_column(name, values)
-    rejected = pc.invert(kept)
-    refused = _rejects(table.filter(rejected), verdicts.filter(rejected), list(job.columns))
-    yield Piece(conform(rows, split_schema(job.columns)), refused)
+    added = (found["group_id"], _sides(job, found), nulls, nulls)
+    yield Piece(conform(pa.table([*rows.columns, *added], [*rows.column_names, *ADDED]), schema), rejects)
+
+
+def _sides(job: SplitJob, verdicts: pa.Table) -> pa.Array:
+    """The side of each row: the one that was settled, else the one drawn for its group."""
+    groups, settled = verdicts["group_id"].combine_chunks(), verdicts["side"].combine_chunks()
+    if not settled.null_count:
+        return settled
+    coded = groups.dictionary_encode()
+    drawn = pa.array(sides(job.seed, coded.dictionary.to_pylist(), job.settings), pa.string())
+    return pc.coalesce(settled, drawn.take(coded.indices))
 
 
 def _rejects(rows: pa.Table, verdicts: pa.Table, columns: Sequence[str]) -> list[Reject]:

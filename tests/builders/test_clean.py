@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.builders.clean import fold, fold_key
+from zhiling.builders.clean import fold, fold_all, fold_key
 
 
 @pytest.mark.parametrize("other", ["好  用ABC!", "好用ａｂｃ！", "好\u3000用Abc！\n", " 好用aBC!"])
@@ -17,6 +17,17 @@ def test_width_case_and_space_do_not_tell_texts_apart(other: str) -> None:
 @given(st.text() | st.text(alphabet="각ㄱㅏ\u1100\u1161\u11a8e\u0301ΣσςİﬁＡ　…℃①ｶﾞ\u0300\uffff"))
 def test_the_fast_way_is_the_plain_way(text: str) -> None:
     assert fold(text) == "".join(unicodedata.normalize("NFKC", text).lower().split())
+
+
+ROWS = st.lists(st.tuples(st.text(), st.text(alphabet="aＢ，…Σe\u0301\uffff\x1f\x1e\n 好")))
+
+
+@given(ROWS)
+def test_whole_columns_fold_as_their_texts_do(rows: list[tuple[str, str]]) -> None:
+    rows = [(a.encode("utf-8", "replace").decode(), b) for a, b in rows]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[], []]
+    assert fold_all(columns) == [f"{fold(a)}\x1f{fold(b)}".encode() for a, b in rows]
+    assert fold_all(columns[:1]) == [fold(a).encode() for a, _ in rows]
 
 
 @given(st.text())

@@ -8,13 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from zhiling.builders.split import Group, SplitSettings, own_side, side, stratified
+from zhiling.builders.split import Group, SplitSettings, own_side, sides, stratified
 
 SHARES = SplitSettings(train=0.8, validation=0.1, test=0.1)
 
 
+def held_out(groups: list[str], settings: SplitSettings) -> list[str]:
+    return [g for g, side in zip(groups, sides(1, groups, settings), strict=True) if side == "test"]
+
+
 def test_shares_come_out_as_asked() -> None:
-    counts = Counter(side(1, str(i), SHARES) for i in range(20_000))
+    counts = Counter(sides(1, [str(i) for i in range(20_000)], SHARES))
     assert abs(counts["train"] / 20_000 - 0.8) < 0.01
     assert abs(counts["test"] / 20_000 - 0.1) < 0.01
 
@@ -22,7 +26,7 @@ def test_shares_come_out_as_asked() -> None:
 def test_another_validation_share_leaves_the_test_side_as_it_is() -> None:
     other = SplitSettings(train=0.7, validation=0.2, test=0.1)
     groups = [str(i) for i in range(2_000)]
-    assert [g for g in groups if side(1, g, SHARES) == "test"] == [g for g in groups if side(1, g, other) == "test"]
+    assert held_out(groups, SHARES) == held_out(groups, other)
 
 
 def test_shares_that_are_not_whole_are_refused() -> None:
@@ -33,10 +37,10 @@ def test_shares_that_are_not_whole_are_refused() -> None:
 def test_every_group_is_tested_in_exactly_one_fold() -> None:
     groups = [str(i) for i in range(2_000)]
     folds = [SplitSettings.model_validate({"folds": {"of": 5, "test": k}}) for k in range(5)]
-    tested = [[g for g in groups if side(1, g, fold) == "test"] for fold in folds]
-    assert sorted(g for fold in tested for g in fold) == sorted(groups)
-    assert all(300 < len(fold) < 500 for fold in tested)
-    counts = Counter(side(1, g, folds[0]) for g in groups)
+    found = [held_out(groups, fold) for fold in folds]
+    assert sorted(g for fold in found for g in fold) == sorted(groups)
+    assert all(300 < len(fold) < 500 for fold in found)
+    counts = Counter(sides(1, groups, folds[0]))
     assert abs(counts["validation"] / (counts["train"] + counts["validation"]) - 1 / 9) < 0.03
 
 
