@@ -21,9 +21,10 @@ def make_optimizers(model: Any, settings: OptimizerSettings) -> list[Any]:
         {"params": [p for _, p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     betas = (settings.beta1, settings.beta2)
-    made: list[Any] = [
-        torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, betas=betas, fused=True)
-    ]
+    made: list[Any] = []
+    groups = [group for group in groups if group["params"]]
+    if groups:  # an adapter's matrices may all be Muon's
+        made.append(torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True))
     if inside:
         matrices = [p for name, p in trained if name in inside]
         made.append(torch.optim.Muon(

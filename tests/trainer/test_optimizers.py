@@ -25,6 +25,14 @@ def test_every_parameter_is_trained_by_exactly_one(model: Any) -> None:
         assert sorted(taken) == sorted(id(p) for p in model.parameters())
 
 
+def test_muon_takes_all_of_an_adapter(model: Any) -> None:
+    model.requires_grad_(False)
+    for name, p in model.named_parameters():
+        p.requires_grad_(".layers." in name and p.ndim == 2)
+    (only,) = make_optimizers(model, OptimizerSettings(name="muon"))
+    assert type(only).__name__ == "Muon"
+
+
 @given(steps=st.integers(2, 2000), warmup=st.floats(0, 0.5), final=st.floats(0, 1))
 def test_the_rate_climbs_then_falls(steps: int, warmup: float, final: float) -> None:
     rates = [rate(s, steps, OptimizerSettings(warmup=warmup, final=final)) for s in range(steps)]
