@@ -1,4 +1,4 @@
-"""From rendered texts to what a model reads: ends stripped, conversations flattened, answers looked up.
+"""From rendered texts to what a model reads: conversations flattened, answers looked up.
 
 In: the texts and choices of some rows, as columns. Out: their prompts, completions, choices, answers and
 messages, with a refusal for each row that lacks a text, repeats a choice or whose completion is not one of
@@ -6,10 +6,13 @@ them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import chain
 
 from zhiling.errors import one_line
 from zhiling.templates.compiled import Compiled
+from zhiling.templates.lines import joined
+from zhiling.templates.reading import taken
 from zhiling.templates.schema import TemplateSettings
 
 ROLES = {  # how a conversation is written in a prompt: one turn a line, system words first and bare
@@ -17,6 +20,7 @@ ROLES = {  # how a conversation is written in a prompt: one turn a line, system 
     "en": {"system": "", "user": "User: ", "assistant": "Assistant: "},
 }
 Message = dict[str, str]
+Answers = tuple[list[list[str] | None], list[int | None]]  # each row's choices, and the place of its completion
 Turns = tuple[str, Sequence[str]]  # a role, and what each row says in it
 
 
@@ -38,42 +42,44 @@ class Rendered:
     skipped: list[bool] = field(default_factory=list)
 
     @classmethod
-    def blank(cls, count: int) -> "Rendered":
+    def blank(cls, count: int, skipped: bool = False) -> "Rendered":
         """`count` rows with nothing in them."""
         return cls(
             prompts=[""] * count, completions=[""] * count, choices=[None] * count, answers=[None] * count,
-            messages=[None] * count, refusals=[None] * count, skipped=[False] * count,
+            messages=[None] * count, refusals=[None] * count, skipped=[skipped] * count,
         )
 
-    def skip(self, places: Iterable[int]) -> None:
-        """Note that the rows at `places` are skipped."""
-        for place in places:
-            self.skipped[place] = True
 
-    def put(self, places: Sequence[int], part: "Rendered") -> None:
-        """Put the rows of `part` in their places here."""
-        for name in ("prompts", "completions", "choices", "answers", "messages", "refusals"):
-            mine, found = getattr(self, name), getattr(part, name)
-            if found[0] is not None or any(value is not None for value in found):
-                for place, value in zip(places, found, strict=True):
-                    mine[place] = value
+def merged(parts: Sequence[tuple[Sequence[int], Rendered]]) -> Rendered:
+    """Parts as one batch; each comes with the places of its rows in it."""
+    places = list(chain.from_iterable(places for places, _ in parts))
+    if len(parts) == 1 and places == list(range(len(places))):
+        return parts[0][1]
+    back = [0] * len(places)
+    for i, place in enumerate(places):
+        back[place] = i
+    whole = Rendered.blank(0)
+    for column in fields(Rendered):
+        values = list(chain.from_iterable(getattr(part, column.name) for _, part in parts))
+        if values and not (values[0] is None and values.count(None) == len(values)):
+            values = list(taken(values, back))
+        setattr(whole, column.name, values)
+    return whole
 
 
 def assemble(
-    compiled: Compiled, texts: Mapping[str, Sequence[str]], words: Sequence[Sequence[str]] | None
+    compiled: Compiled, said: Mapping[str, Sequence[str]], words: Sequence[list[str]] | None
 ) -> Rendered:
-    """The rows whose `texts` (a column for each part) and shown `words` these are."""
-    said = {part: [text.rstrip() for text in column] for part, column in texts.items()}
-    said["completion"] = completions = [text.lstrip() for text in said["completion"]]
-    count, delimiter = len(completions), compiled.delimiter
+    """The rows whose texts (a column for each part, stripped) and shown `words` these are."""
+    completions, delimiter = said["completion"], compiled.delimiter
+    count = len(completions)
     refusals: list[str | None] = [None] * count
     for part, column in said.items():
         if not all(column):
             name = f"turn {int(part) + 1}" if part.isdigit() else part
             _note(refusals, (not text for text in column), f"empty {name}")
     if "rationale" in said:
-        pairs = zip(said["rationale"], completions, strict=True)
-        completions = [f"{reason.lstrip()}\n{answer}" for reason, answer in pairs]
+        completions = joined([said["rationale"], "\n", completions], count)
     messages: list[list[Message] | None] = [None] * count
     if compiled.template.chat:
         turns = _turns(compiled.template, said)
@@ -84,10 +90,11 @@ def assemble(
     choices: list[list[str] | None] = [None] * count
     answers: list[int | None] = [None] * count
     if words is not None and not compiled.template.free:
-        _answer(completions, words, delimiter, choices, answers, refusals)
+        found = _looked_up(completions, words, delimiter) if refusals.count(None) == count else None
+        choices, answers = found or _looked_up_alone(completions, words, delimiter, refusals)
     if delimiter:
-        completions = [delimiter + text for text in completions]
-    rendered = Rendered(prompts, completions, choices, answers, messages, refusals, [False] * count)
+        completions = list(map(delimiter.__add__, completions))
+    rendered = Rendered([*prompts], [*completions], choices, answers, messages, refusals, [False] * count)
     return rendered if refusals.count(None) == count else _blanked(rendered)
 
 
@@ -108,38 +115,48 @@ def _turns(template: TemplateSettings, said: Mapping[str, Sequence[str]]) -> lis
 
 def _messages(turns: Sequence[Turns]) -> list[list[Message] | None]:
     """Rows as conversations."""
-    roles = [role for role, _ in turns]
-    rows = zip(*(column for _, column in turns), strict=True)
-    return [[{"role": r, "content": c} for r, c in zip(roles, row, strict=True)] for row in rows]
+    columns = [[{"role": role, "content": text} for text in column] for role, column in turns]
+    return list(map(list, zip(*columns, strict=True)))
 
 
-def _flat(turns: Sequence[Turns], language: str) -> list[str]:
+def _flat(turns: Sequence[Turns], language: str) -> Sequence[str]:
     """Conversations as prompts: what stands before the answer, one turn a line, and the assistant's name."""
     names = ROLES[language]
-    lines = [names[role] + "%s" for role, _ in turns]
-    whole = "\n".join([*lines, names["assistant"].rstrip()])
-    return list(map(whole.__mod__, zip(*(column for _, column in turns), strict=True)))
+    lines = [piece for role, column in turns for piece in (names[role], column, "\n")]
+    return joined([*lines, names["assistant"].rstrip()], len(turns[0][1]))
 
 
-def _answer(
-    completions: Sequence[str], words: Sequence[Sequence[str]], delimiter: str,
-    choices: list[list[str] | None], answers: list[int | None], refusals: list[str | None],
-) -> None:
-    """Fill in each row's choices, with the delimiter, and the place of its completion among them."""
-    known: dict[int, list[str] | None] = {}  # rows with the same words mostly share one list
+def _looked_up(completions: Sequence[str], words: Sequence[list[str]], delimiter: str) -> Answers | None:
+    """Each row's choices, with the delimiter, and the place of its completion; None where one has to be refused."""
+    one = words[0]
+    if words[-1] is one and words.count(one) == len(words):
+        places = {word: i for i, word in enumerate(one)}
+        found = list(map(places.get, completions))
+        refused = len(places) < len(one) or None in found
+        return None if refused else ([[delimiter + word for word in one]] * len(words), found)
+    try:
+        answers: list[int | None] = [*map(list.index, words, completions)]
+    except ValueError:
+        return None
+    if list(map(len, map(set, words))) != list(map(len, words)):
+        return None
+    return [[delimiter + word for word in row] for row in words] if delimiter else [*words], answers
+
+
+def _looked_up_alone(
+    completions: Sequence[str], words: Sequence[list[str]], delimiter: str, refusals: list[str | None]
+) -> Answers:
+    """The same, row by row; those that have to be are refused."""
+    choices: list[list[str] | None] = []
+    answers: list[int | None] = []
     for i, (completion, row) in enumerate(zip(completions, words, strict=True)):
-        if id(row) not in known:
-            listed = [delimiter + word for word in row] if delimiter else list(row)
-            known[id(row)] = listed if len(set(row)) == len(row) else None
-        choices[i] = known[id(row)]
-        if refusals[i] is not None:
-            continue
-        if choices[i] is None:
+        choices.append([delimiter + word for word in row])
+        answers.append(row.index(completion) if completion in row else None)
+        if refusals[i] is None and len(set(row)) < len(row):
             refusals[i] = "choices repeat"
-        elif completion in row:
-            answers[i] = row.index(completion)
-        else:
+        elif refusals[i] is None and answers[i] is None:
             refusals[i] = f"completion '{one_line(completion, 40)}' is not among the choices"
+    return choices, answers
 
 
 def _blanked(rendered: Rendered) -> Rendered:

@@ -5,20 +5,20 @@ values of another type, text that is not JSON.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, permutations
+from itertools import permutations
 from math import factorial
 from typing import Any, NoReturn
 
 from zhiling.errors import did_you_mean, one_line
 from zhiling.rows import ColumnType
 from zhiling.seeds import draw, draws
+from zhiling.templates.columns import MOST_LEVELS, Look, is_deep, look, measure
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.examples import SHAPES, fits
 from zhiling.templates.pack import Pack
-from zhiling.templates.unread import measure
 
 MOST_LISTED = 5   # choices whose orders are listed beforehand
 MOST_TOLD = 20    # choices of which a 64-bit number tells every order
@@ -33,15 +33,19 @@ class Rows:
     columns: Mapping[str, Sequence[Any]]
     draws: Sequence[int]   # empty where the template draws nothing
     orders: Sequence[int]  # likewise, for shuffled choices: each tells an order
-    own: Sequence[int]     # characters and items in each row
+    looks: Mapping[str, Look | None]  # what a look at each column told; None where it has yet to be told
 
-    def some(self, places: Sequence[int], names: Collection[str] | None = None) -> "Rows":
-        """The rows at `places`, with the columns of these names or with all."""
+    def own(self, i: int) -> int:
+        """Characters and items in the i-th row."""
+        return sum(measure(column[i]) for column in self.columns.values())
+
+    def some(self, places: Sequence[int]) -> "Rows":
+        """The rows at `places`."""
         def take(column: Sequence[Any]) -> list[Any]:
             return [column[i] for i in places] if column else []
 
-        columns = {name: take(self.columns[name]) for name in self.columns if names is None or name in names}
-        return Rows(take(self.ids), columns, take(self.draws), take(self.orders), take(self.own))
+        columns = {name: take(column) for name, column in self.columns.items()}
+        return Rows(take(self.ids), columns, take(self.draws), take(self.orders), dict.fromkeys(columns))
 
 
 def order(count: int, number: int) -> Sequence[int]:
@@ -66,40 +70,24 @@ def make_rows(
 ) -> tuple[Rows, Refusals]:
     """The rows for `compiled`, and a refusal for each that does not fit; its place holds what was given."""
     refusals: Refusals = {}
-    found = {}
+    found, looks = {}, {}
     for name, kind in compiled.pack.settings.columns.items():
-        column = columns[name]
-        if kind == "json":
-            column = _decoded(name, column, refusals)
-        elif not _all_fit(compiled.pack, name, kind, column):
+        column = _decoded(name, columns[name], refusals) if kind == "json" else columns[name]
+        told = look(kind, column)
+        if told is None or (kind == "label" and not compiled.pack.labels_of(name).keys() >= set(column)):
             for i, value in enumerate(column):
                 if problem := _misfit(compiled.pack, name, kind, value):
                     refusals.setdefault(i, problem)
         if name in compiled.columns:
-            found[name] = column
+            found[name], looks[name] = column, told
     drawn = draws(seed, f"draw:{compiled.purpose}", ids) if compiled.draws else []
     orders = draws(seed, f"choices:{compiled.purpose}", ids) if compiled.template.shuffle_choices else []
-    return Rows(ids, found, [number >> 33 for number in drawn], orders, _own(found.values(), len(ids))), refusals
-
-
-def _own(columns: Iterable[Sequence[Any]], count: int) -> Sequence[int]:
-    """Characters and items in each row."""
-    sizes = [map(len if set(map(type, column)) <= {str} else measure, column) for column in columns]
-    return list(map(sum, zip(*sizes, strict=True))) if sizes else [0] * count
-
-
-def _all_fit(pack: Pack, name: str, kind: ColumnType, column: Sequence[Any]) -> bool:
-    """Whether all values are of their type, told as fast as can be."""
-    if kind == "label":
-        return set(column) <= pack.labels_of(name).keys() if set(map(type, column)) <= {str} else False
-    if kind == "string":
-        return set(map(type, column)) <= {str}
-    if kind == "strings":
-        return set(map(type, column)) <= {list} and set(map(type, chain.from_iterable(column))) <= {str}
-    return all(fits(value, kind) for value in column)
+    return Rows(ids, found, [number >> 33 for number in drawn], orders, looks), refusals
 
 
 def _misfit(pack: Pack, name: str, kind: ColumnType, value: Any) -> str | None:
+    if kind == "json":
+        return f"column '{name}' has more than {MOST_LEVELS} levels" if is_deep(value) else None
     if value is None:
         return f"column '{name}' is null"
     if not fits(value, kind):

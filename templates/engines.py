@@ -36,11 +36,12 @@ def render_row(compiled: Compiled, rows: Rows, i: int, only_sandbox: bool = Fals
     """The i-th row's texts; None where the template does not want the row. Raises Refused."""
     fast = None if only_sandbox else _fast(compiled)
     try:
-        BUDGET.start(rows.own[i])
+        own = rows.own(i)
+        BUDGET.start(own)
         values, words = _values(compiled, rows, i)
         if values is None:
             return None
-        texts = _by_minijinja(fast, values) if fast and rows.own[i] <= OWN_FOR_MINIJINJA else None
+        texts = _by_minijinja(fast, values) if fast and own <= OWN_FOR_MINIJINJA else None
         return Said(texts or _by_sandbox(compiled, values), words)
     except ERRORS as error:
         raise Refused(f"does not render: {one_line(str(error))}") from None

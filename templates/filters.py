@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from jinja2 import Environment, StrictUndefined, pass_environment
 from jinja2 import filters as plain
+from jinja2.exceptions import SecurityError
 from jinja2.tests import TESTS as PLAIN_TESTS
 
 MAX_ITEMS = 10_000          # of any list
@@ -150,3 +151,11 @@ METHODS: Mapping[type, Mapping[str, Callable[..., Any]]] = {
     tuple: _methods(tuple, "count", "index"),
     dict: _methods(dict, "get", "items", "keys", "values"),
 }
+
+
+def call_method(owner: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Call one of the methods that templates may use."""
+    function = METHODS.get(type(owner), {}).get(name)
+    if function is None:
+        raise SecurityError(f"'{name}' of a {type(owner).__name__} is not for templates")
+    return function(owner, *args, **kwargs)

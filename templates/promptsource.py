@@ -24,11 +24,11 @@ from zhiling import seeds
 from zhiling.errors import UserError, one_line
 from zhiling.settings import Settings, parse, read_yaml
 from zhiling.templates.budget import BUDGET
+from zhiling.templates.columns import measure
 from zhiling.templates.engines import Refused
 from zhiling.templates.promptsource_sandbox import Draw, Render, compile_source
 from zhiling.templates.promptsource_split import MODULUS, MULTIPLIER, SEPARATOR
 from zhiling.templates.sandbox import ERRORS
-from zhiling.templates.unread import measure
 
 FILE = "templates.yaml"
 PROTECTED = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # promptsource's stand-in for ||| inside a row's texts

@@ -6,16 +6,20 @@ are filled into the skeleton of their shape where there is one (`skeletons.py`),
 (`engines.py`); both give the same bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from zhiling.templates.assemble import ROLES, Message, Rendered, assemble
-from zhiling.templates.batch import Rows, make_rows
+from zhiling.templates.assemble import ROLES, Message, Rendered, assemble, merged
+from zhiling.templates.batch import Refusals, Rows, make_rows
 from zhiling.templates.compiled import DELIMITERS, Compiled, compile_template
 from zhiling.templates.engines import Refused, Said, render_row
+from zhiling.templates.lines import stripped
+from zhiling.templates.reading import taken
 from zhiling.templates.skeletons import fill, group
 
 __all__ = ["DELIMITERS", "ROLES", "Compiled", "Message", "Rendered", "compile_template", "render_batch"]
+Part = tuple[Sequence[int], Rendered]  # the places of some rows in the batch, and what they say
 
 
 def render_batch(
@@ -23,43 +27,51 @@ def render_batch(
 ) -> Rendered:
     """Render one row per id. `columns` holds the pack's declared columns, each as long as `ids`."""
     rows, refusals = make_rows(compiled, columns, ids, seed)
-    rendered = Rendered.blank(len(ids))
-    for i, reason in refusals.items():
-        rendered.refusals[i] = reason
     places: Sequence[int] = range(len(ids))
+    parts: list[Part] = []
     if refusals:
+        parts.append(_refused(refusals))
         places = [i for i in places if i not in refusals]
         rows = rows.some(places)
     alone: list[int] = []
     for members, skeleton, reading in group(compiled, rows):
-        if skeleton is None:
+        if skeleton is None or reading is None:
             alone += members
         elif skeleton.skipped:
-            rendered.skip(places[i] for i in members)
-        elif (filled := fill(skeleton, rows.some(members), reading)) is None:
+            parts.append((taken(places, members), Rendered.blank(len(members), skipped=True)))
+        elif (filled := fill(skeleton, reading)) is None:
             alone += members
         else:
-            rendered.put([places[i] for i in members], assemble(compiled, *filled))
-    _render_alone(compiled, rows, alone, places, rendered)
-    return rendered
+            parts.append((taken(places, members), assemble(compiled, *filled)))
+    return merged([*parts, *_render_alone(compiled, rows, alone, places)])
 
 
-def _render_alone(
-    compiled: Compiled, rows: Rows, members: Sequence[int], places: Sequence[int], rendered: Rendered
-) -> None:
-    """Render rows one by one and put them in their places."""
-    said: list[tuple[int, Said]] = []
+def _refused(refusals: Refusals) -> Part:
+    """Rows that are refused."""
+    return list(refusals), replace(Rendered.blank(len(refusals)), refusals=list(refusals.values()))
+
+
+def _render_alone(compiled: Compiled, rows: Rows, members: Sequence[int], places: Sequence[int]) -> Iterator[Part]:
+    """Render rows one by one."""
+    refusals: Refusals = {}
+    skipped: list[int] = []
+    said: dict[int, Said] = {}
     for i in members:
         try:
             found = render_row(compiled, rows, i)
         except Refused as error:
-            rendered.refusals[places[i]] = str(error)
+            refusals[places[i]] = str(error)
             continue
         if found is None:
-            rendered.skip([places[i]])
+            skipped.append(places[i])
         else:
-            said.append((places[i], found))
+            said[places[i]] = found
+    if refusals:
+        yield _refused(refusals)
+    if skipped:
+        yield skipped, Rendered.blank(len(skipped), skipped=True)
     if said:
-        texts = {part: [s.texts[part] for _, s in said] for part in compiled.texts}
-        words = None if said[0][1].words is None else [s.words or [] for _, s in said]
-        rendered.put([place for place, _ in said], assemble(compiled, texts, words))
+        every = list(said.values())
+        texts = {part: [stripped(part, s.texts[part]) for s in every] for part in compiled.texts}
+        words = None if every[0].words is None else [list(s.words or ()) for s in every]
+        yield list(said), assemble(compiled, texts, words)

@@ -8,6 +8,7 @@ more, or make a larger value than a row may be, is refused.
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
+from types import BuiltinFunctionType
 from typing import Any, NamedTuple, cast
 
 import jinja2
@@ -29,6 +30,7 @@ from zhiling.templates.filters import (
     TESTS,
     WALKING,
     Excess,
+    call_method,
     cut,
     fits,
     get_item,
@@ -59,14 +61,6 @@ def _apply(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if BUDGET.unread and (holds_unread(args) or holds_unread(kwargs)):
         return BUDGET.put(Unread((), function, args, kwargs))
     return paid(function(*args, **kwargs))
-
-
-def _call_method(owner: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Call one of the methods that templates may use."""
-    function = METHODS.get(type(owner), {}).get(name)
-    if function is None:
-        raise SecurityError(f"'{name}' of a {type(owner).__name__} is not for templates")
-    return function(owner, *args, **kwargs)
 
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -133,8 +127,8 @@ class Environment(ImmutableSandboxedEnvironment):
         kwargs.pop("_loop_vars", None)
         if isinstance(__obj, _Method):
             if isinstance(__obj.owner, dict) and not args:
-                return paid(_call_method(__obj.owner, __obj.name))
-            return _apply(_call_method, __obj.owner, __obj.name, *args, **kwargs)
+                return paid(call_method(__obj.owner, __obj.name))
+            return _apply(call_method, __obj.owner, __obj.name, *args, **kwargs)
         if __obj is small_range or isinstance(getattr(__obj, "__self__", None), LoopContext):
             return paid(__obj(*map(_known, args), **kwargs))
         raise SecurityError(f"a {type(__obj).__name__} cannot be called")
@@ -187,10 +181,12 @@ def _test(name: str, function: Callable[..., Any]) -> Callable[..., bool]:
     def truth(*args: Any) -> bool:
         return bool(function(*args))
 
+    asked = function if isinstance(function, BuiltinFunctionType) else truth  # that is `==` or the like
+
     def run(*args: Any) -> bool:
         if name not in OF_KIND:
             handled(args)
-        return bool(ask(truth, *args)) if BUDGET.unread and holds_unread(args) else truth(*args)
+        return bool(ask(asked, *args)) if BUDGET.unread and holds_unread(args) else truth(*args)
 
     return run
 

@@ -10,26 +10,27 @@ asks what cannot be asked have no skeleton; they are rendered one by one.
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
 from math import factorial, lcm
 from typing import Any
 
 from zhiling.templates.batch import Rows, order
 from zhiling.templates.budget import BUDGET, PER_ITEM, SAID_BY_ANY, STEPS, choice_words
+from zhiling.templates.columns import Look, items_in, look, look_closely, shape
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.counting import PER_STEP
 from zhiling.templates.filters import get_item
-from zhiling.templates.sandbox import ERRORS, Piece
-from zhiling.templates.unread import TRIAL, Draw, Looked, Reading, Unread, columns_of, is_answer, items_in, longest
+from zhiling.templates.lines import Line, make_line
+from zhiling.templates.reading import Reading, taken
+from zhiling.templates.sandbox import ERRORS
+from zhiling.templates.unread import LARGEST_ANSWER, TRIAL, Draw, Looked, Unread, is_answer
 
 MOST_SHOWN = 4         # shuffled choices whose order belongs to the shape
 MOST_TRIALS = 4_096    # of one template
 FEWEST_ROWS = 8        # that are worth a trial
 LONGEST_OWN = 10_000   # characters of a row; longer ones are rendered on their own
 LONGEST_MADE = 20_000  # characters of what is made of one for a question or a skeleton
-PRINTED = {str, int, float, bool, type(None), list, tuple, dict}  # by what prints; see the sandbox
-Line = tuple[str, Sequence[Unread]]  # a format for `%`, and what stands in it
-Part = tuple[list[int], "Skeleton | None", Reading | None]  # places of rows, their skeleton, what was read of them
+ORDER = "order!"       # no column is called that
+Part = tuple[Sequence[int], "Skeleton | None", Reading | None]  # places of rows, their skeleton, what was read of them
 
 
 @dataclass(frozen=True)
@@ -69,115 +70,44 @@ class Shape:
 
 def group(compiled: Compiled, rows: Rows) -> Iterator[Part]:
     """The places of rows that are rendered alike, with their skeleton; None where there is none."""
-    places = defaultdict(list)
-    yield [i for i, own in enumerate(rows.own) if own > LONGEST_OWN], None, None
-    for i, (shape, own) in enumerate(zip(_shapes(compiled, rows), rows.own, strict=True)):
-        if own <= LONGEST_OWN:
-            places[shape].append(i)
-    for shape, members in places.items():
-        yield from _of_shape(compiled, rows, members, compiled.learnt.shapes.get(shape) or _new(compiled, shape))
+    looks = {
+        name: rows.looks[name] or look(kind, rows.columns[name]) or look_closely(kind, rows.columns[name])
+        for name, kind in compiled.columns.items()
+    }
+    longest = sum(told.longest for told in looks.values())
+    columns = {**rows.columns, "draw": rows.draws, ORDER: rows.orders}
+    reading = Reading(columns, range(len(rows.ids)), LONGEST_MADE, own=min(longest, LONGEST_OWN))
+    if longest > LONGEST_OWN:
+        is_long = [rows.own(i) > LONGEST_OWN for i in reading.places]
+        yield [i for i in reading.places if is_long[i]], None, None
+        reading = reading.some([i for i in reading.places if not is_long[i]])
+    for key, places in _by_shape(compiled, looks, reading).items() if reading.count else ():
+        yield from _of_shape(compiled, reading.some(places), compiled.learnt.shapes.get(key) or _new(compiled, key))
 
 
-def _new(compiled: Compiled, shape: Hashable) -> Shape:
-    """What is to be found out about a shape; it is kept unless there are too many."""
-    new = Shape()
-    if len(compiled.learnt.shapes) < MOST_TRIALS:
-        compiled.learnt.shapes[shape] = new
-    return new
-
-
-def _of_shape(compiled: Compiled, rows: Rows, members: list[int], shape: Shape) -> list[Part]:
-    """Sort the rows of one shape by the remainders of their draws, then by the questions asked of them."""
-    learnt = compiled.learnt
-    while True:
-        step, places, found = lcm(1, *shape.steps), defaultdict(list), list[Part]()
-        for i in members:
-            places[rows.draws[i] % step if rows.draws else 0].append(i)
-        for remainder, some in places.items():
-            root = shape.roots.get(remainder)
-            if root is None and len(some) >= FEWEST_ROWS and learnt.trials < MOST_TRIALS:
-                root = shape.roots[remainder] = Node(steps=shape.steps)
-            if root is None or learnt.failed > max(FEWEST_ROWS, learnt.trials // 2):
-                found.append((some, None, None))
-            else:
-                found += _sorted(compiled, rows, some, root, root)
-        if lcm(1, *shape.steps) == step:
-            return found
-        shape.roots.clear()  # the template goes by more remainders than were told apart
-
-
-def _sorted(
-    compiled: Compiled, rows: Rows, members: list[int], root: Node, node: Node, reading: Reading | None = None
-) -> Iterator[Part]:
-    """Sort the rows at a node by its question and those behind it; `reading` holds what was read of them."""
-    if not node.tried and len(members) >= FEWEST_ROWS and compiled.learnt.trials < MOST_TRIALS:
-        compiled.learnt.trials += 1
-        _try(compiled, rows.some(members[:1]), root)
-    if node.question is None:
-        yield members, node.skeleton, reading
-        return
-    branches = defaultdict(list)
-    reading = reading or _reading(rows.some(members))
-    for i, answer in zip(members, _answers(node.question, reading, rows, members), strict=True):
-        branches[answer].append(i)
-    for answer, some in branches.items():
-        if answer is None:
-            yield some, None, None
-        else:
-            known = reading if len(branches) == 1 else None
-            yield from _sorted(compiled, rows, some, root, node.branches.setdefault(answer, Node()), known)
-
-
-def _answers(question: Unread, reading: Reading, rows: Rows, members: list[int]) -> Sequence[Any]:
-    """Each row's answer; None where it has none, or is too long to be asked."""
-    try:
-        return _answered(question, reading)
-    except ERRORS:
-        names = columns_of(question)
-        return [_answer_alone(question, rows.some([i], names)) for i in members]
-
-
-def _answer_alone(question: Unread, row: Rows) -> Any:
-    try:
-        return _answered(question, _reading(row))[0]
-    except ERRORS:
-        return None
-
-
-def _answered(question: Unread, reading: Reading) -> Sequence[Any]:
-    BUDGET.start()
-    return [answer if is_answer(answer) else None for answer in reading.column(question)]
-
-
-def _reading(rows: Rows) -> Reading:
-    return Reading(_columns(rows), len(rows.ids), LONGEST_MADE)
-
-
-def _columns(rows: Rows) -> dict[str, Sequence[Any]]:
-    """All that unread values are read from."""
-    return {**rows.columns, "draw": rows.draws, "order": rows.orders}
-
-
-def _shapes(compiled: Compiled, rows: Rows) -> Iterable[Hashable]:
-    """Each row's shape."""
-    count = len(rows.ids)
-    parts: list[Iterable[Hashable]] = [repeat(True, count)]
-    for name, kind in compiled.columns.items():
-        column = rows.columns[name]
-        if kind == "label":
-            parts.append(column)
-        elif kind == "string":
-            parts.append(repeat(True, count) if all(column) else map(bool, column))
-        elif kind == "strings":
-            parts.append(tuple(map(bool, texts)) for texts in column)
-        elif kind == "spans":
-            parts.append(tuple((bool(s["text"]), s["label"], *s) for s in spans) for spans in column)
-        else:
-            parts.append(map(_json_shape, column))
-    if _order_shown(compiled):
+def _by_shape(compiled: Compiled, looks: Mapping[str, Look], reading: Reading) -> dict[Hashable, Sequence[int]]:
+    """The rows of each shape; it is worked out for one of all rows with equal marks."""
+    differing = [taken(told.marks, reading.places) for told in looks.values() if told.marks is not None]
+    if shows_order := _order_shown(compiled):
         orders = factorial(len(compiled.words or ()))
-        parts.append(number % orders for number in rows.orders)
-    return zip(*parts, strict=True)
+        differing.append([number % orders for number in reading.placed((ORDER,))])
+    alike: dict[Any, Sequence[int]] = {(): range(reading.count)}
+    if differing:
+        alike = _sort(zip(*differing, strict=True))
+    found = dict[Hashable, Sequence[int]]()
+    for marks, places in alike.items():
+        one = [shape(kind, reading.placed((name,))[places[0]]) for name, kind in compiled.columns.items()]
+        whole = (*one, marks[-1] if shows_order else None)
+        found[whole] = [*found[whole], *places] if whole in found else places
+    return found
+
+
+def _sort(marks: Iterable[Hashable]) -> dict[Any, Sequence[int]]:
+    """The places of equal marks."""
+    found = defaultdict(list)
+    for i, mark in enumerate(marks):
+        found[mark].append(i)
+    return {**found}
 
 
 def _order_shown(compiled: Compiled) -> bool:
@@ -185,14 +115,79 @@ def _order_shown(compiled: Compiled) -> bool:
     return compiled.template.shuffle_choices and words is not None and len(words) <= MOST_SHOWN
 
 
-def _json_shape(value: Any) -> Hashable:
-    if isinstance(value, str):
-        return bool(value)
-    if isinstance(value, list):
-        return ("list", *map(_json_shape, value))
-    if isinstance(value, dict):
-        return ("dict", *((key, _json_shape(inner)) for key, inner in value.items()))
-    return repr(value)
+def _new(compiled: Compiled, key: Hashable) -> Shape:
+    """What is to be found out about a shape; it is kept unless there are too many."""
+    new = Shape()
+    if len(compiled.learnt.shapes) < MOST_TRIALS:
+        compiled.learnt.shapes[key] = new
+    return new
+
+
+def _of_shape(compiled: Compiled, reading: Reading, shape: Shape) -> Iterator[Part]:
+    """Sort the rows of one shape by the remainders of their draws, then by the questions asked of them."""
+    learnt = compiled.learnt
+    while True:
+        step, found = lcm(1, *shape.steps), list[Part]()
+        for remainder, places in _by_remainder(reading, step).items():
+            some, root = reading.some(places), shape.roots.get(remainder)
+            if root is None and some.count >= FEWEST_ROWS and learnt.trials < MOST_TRIALS:
+                root = shape.roots[remainder] = Node(steps=shape.steps)
+            if root is None or learnt.failed > max(FEWEST_ROWS, learnt.trials // 2):
+                found.append((some.places, None, None))
+            else:
+                found += _sorted(compiled, some, root, root)
+        if lcm(1, *shape.steps) == step:
+            while found:
+                yield found.pop()  # and what was read for it is let go
+            return
+        shape.roots.clear()  # the template goes by more remainders than were told apart
+
+
+def _by_remainder(reading: Reading, step: int) -> dict[int, Sequence[int]]:
+    return {0: range(reading.count)} if step == 1 else _sort(draw % step for draw in reading.placed(("draw",)))
+
+
+def _sorted(compiled: Compiled, reading: Reading, root: Node, node: Node) -> Iterator[Part]:
+    """Sort the rows at a node by its question and those behind it."""
+    if not node.tried and reading.count >= FEWEST_ROWS and compiled.learnt.trials < MOST_TRIALS:
+        compiled.learnt.trials += 1
+        _try(compiled, reading, root)
+    if node.question is None:
+        yield reading.places, node.skeleton, reading
+        return
+    answers = _answers(node.question, reading)
+    for answer in dict.fromkeys(answers):
+        some = reading
+        if answers.count(answer) < len(answers):
+            some = reading.some([i for i, own in enumerate(answers) if own == answer])
+        if answer is None:
+            yield some.places, None, None
+        else:
+            yield from _sorted(compiled, some, root, node.branches.setdefault(answer, Node()))
+
+
+def _answers(question: Unread, reading: Reading) -> list[Any]:
+    """Each row's answer; None where it has none, or is too long to be asked."""
+    try:
+        return _answered(question, reading)
+    except ERRORS:
+        return [_answer_alone(question, reading.alone(i)) for i in range(reading.count)]
+
+
+def _answer_alone(question: Unread, row: Reading) -> Any:
+    try:
+        return _answered(question, row)[0]
+    except ERRORS:
+        return None
+
+
+def _answered(question: Unread, reading: Reading) -> list[Any]:
+    BUDGET.start()
+    answers = reading.column(question)
+    kinds = set(map(type, answers))
+    if kinds <= {bool} or (kinds == {int} and max(map(abs, answers)) <= LARGEST_ANSWER):
+        return list(answers)
+    return [answer if is_answer(answer) else None for answer in answers]
 
 
 def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
@@ -207,12 +202,14 @@ def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
     return Unread((), int, (Unread(place),)) if kind == "spans" else value  # a number may be 0, which is false
 
 
-def _try(compiled: Compiled, row: Rows, root: Node) -> None:
-    """Try the template on `row`; note its questions from `root` on, and the skeleton behind them, if there is one."""
-    TRIAL.start(_columns(row), LONGEST_MADE)
+def _try(compiled: Compiled, reading: Reading, root: Node) -> None:
+    """Try the template on the first row; note its questions from `root` on, and the skeleton behind them, if any."""
+    row = reading.alone(0)
+    TRIAL.start(row)
     BUDGET.start(unread=True)
     try:
-        skeleton = _skeleton(compiled, row, root.steps)
+        values = {name: row.placed((name,))[0] for name, column in row.columns.items() if column}
+        skeleton = _skeleton(compiled, values, root.steps)
     except (Looked, *ERRORS):
         skeleton = None
         compiled.learnt.failed += 1
@@ -224,11 +221,11 @@ def _try(compiled: Compiled, row: Rows, root: Node) -> None:
     node.tried, node.skeleton = True, skeleton
 
 
-def _skeleton(compiled: Compiled, row: Rows, steps: set[int]) -> Skeleton:
-    values = {name: _shown(row.columns[name][0], kind, (name,)) for name, kind in compiled.columns.items()}
+def _skeleton(compiled: Compiled, row: Mapping[str, Any], steps: set[int]) -> Skeleton:
+    values = {name: _shown(row[name], kind, (name,)) for name, kind in compiled.columns.items()}
     values |= {**compiled.names, "choices": []}
-    if row.draws:
-        values["draw"] = Draw(row.draws[0], steps)
+    if compiled.draws:
+        values["draw"] = Draw(row["draw"], steps)
     when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
     if when and not when(values):
         return Skeleton(skipped=True)
@@ -236,59 +233,47 @@ def _skeleton(compiled: Compiled, row: Rows, steps: set[int]) -> Skeleton:
     shown: Any = words
     if words is not None and compiled.template.shuffle_choices:
         if _order_shown(compiled):
-            shown = _ordered(words, row.orders[0])
+            shown = _ordered(words, row[ORDER])
         else:
-            shown = Unread((), _ordered, (words, Unread(("order",))))
+            shown = Unread((), _ordered, (words, Unread((ORDER,))))
     values["choices"] = list(shown or ()) if not isinstance(shown, Unread) else [
         Unread((), get_item, (shown, k)) for k in range(len(words or ()))
     ]
-    texts = {part: _line(text(values)) for part, text in compiled.texts.items()}
+    texts = {part: make_line(part, text(values)) for part, text in compiled.texts.items()}
     unread = [word for word in words or () if isinstance(word, Unread)]
-    said, taken = SAID_BY_ANY - BUDGET.characters, STEPS - BUDGET.steps
-    items = sum(items_in(column[0]) for column in row.columns.values())
-    return Skeleton(False, shown, unread, texts, taken, said, BUDGET.touched, BUDGET.walks, items, BUDGET.put_off)
+    said, took = SAID_BY_ANY - BUDGET.characters, STEPS - BUDGET.steps
+    apart = {id(value) for line in texts.values() for value in line.taken_apart}
+    put_off = [value for value in BUDGET.put_off if id(value) not in apart]
+    items = sum(items_in(row[name]) for name in compiled.columns)
+    return Skeleton(False, shown, unread, texts, took, said, BUDGET.touched, BUDGET.walks, items, put_off)
 
 
 def _ordered(words: Sequence[Any], number: int) -> list[Any]:
     return [words[k] for k in order(len(words), number)]
 
 
-def _line(pieces: Iterable[Piece]) -> Line:
-    """Printed pieces as a format and the unread values that stand in it."""
-    format_, slots = [], []
-    for piece in pieces:
-        if isinstance(piece, Unread):
-            slots.append(piece)
-        format_.append("%s" if isinstance(piece, Unread) else piece.replace("%", "%%"))
-    return "".join(format_), slots
-
-
 def fill(
-    skeleton: Skeleton, rows: Rows, reading: Reading | None
-) -> tuple[dict[str, Sequence[str]], Sequence[Sequence[str]] | None] | None:
+    skeleton: Skeleton, reading: Reading
+) -> tuple[dict[str, Sequence[str]], Sequence[list[str]] | None] | None:
     """The texts and shown choices of rows of one skeleton, as columns; None where each has to be rendered."""
-    reading = reading or _reading(rows)
     BUDGET.start()
     try:
         for value in skeleton.put_off:
             reading.column(value)
         words = None if skeleton.words is None else reading.column(skeleton.words)
-        slots = {part: list(map(reading.column, line[1])) for part, line in skeleton.texts.items()}
-        characters, items = max([reading.characters, *rows.own]), max(reading.items, skeleton.items)
-        steps = skeleton.touched * (PER_ITEM * items + characters // PER_STEP + 1)
-        if skeleton.steps + steps + skeleton.walks * PER_ITEM * characters > STEPS:
+        slots = [reading.printed(value) for line in skeleton.texts.values() for value in line.slots]
+        said = [*slots, *map(reading.printed, skeleton.unread)]
+        characters = skeleton.said + sum(longest for _, longest in said)
+        if characters > SAID_BY_ANY or _steps(skeleton, reading, characters) > STEPS:
             return None
-        if not set(map(type, chain.from_iterable(chain.from_iterable(slots.values())))) <= PRINTED:
-            return None
-        said = [*chain.from_iterable(slots.values()), *map(reading.column, skeleton.unread)]
-        if skeleton.said + sum(map(longest, said)) > SAID_BY_ANY:
-            return None
-        return {part: _filled(line[0], slots[part], reading.count) for part, line in skeleton.texts.items()}, words
+        columns = iter([column for column, _ in slots])
+        return {part: line.filled(columns, reading.count) for part, line in skeleton.texts.items()}, words
     except ERRORS:
         return None
 
 
-def _filled(format_: str, slots: Sequence[Sequence[Any]], count: int) -> Sequence[str]:
-    if not slots:
-        return [format_.replace("%%", "%")] * count
-    return list(map(format_.__mod__, zip(*slots, strict=True)))
+def _steps(skeleton: Skeleton, reading: Reading, said: int) -> int:
+    """The steps, at most, that the sandbox would take for any of the rows."""
+    characters, items = max(reading.characters, said), max(reading.items, skeleton.items)
+    steps = skeleton.touched * (PER_ITEM * items + characters // PER_STEP + 1)
+    return skeleton.steps + steps + skeleton.walks * PER_ITEM * characters

@@ -9,20 +9,20 @@ rendered alike, but for the unread texts themselves.
 
 import operator
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from math import lcm
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zhiling.templates.filters import Excess, get_item
+from zhiling.templates.filters import get_item
+
+if TYPE_CHECKING:
+    from zhiling.templates.reading import Reading
 
 LARGEST_REMAINDER = 24  # `draw % 24` is shown, `draw % 9000` is not
 LARGEST_STEP = 2_000    # so many remainders may tell rows apart
 LARGEST_ANSWER = 24     # numbers up to this are answers
 MOST_ASKED = 48         # questions in one trial; rows of which more has to be asked are better rendered on their own
 PLAIN = {str, int, float, bool, type(None)}
-KEPT = 40               # times what one value may be long, all that is made of a row may be
-AT_ONCE = 64            # rows, so that what is too long is found before there is too much of it
 
 
 class Looked(BaseException):  # no `except Exception` of a filter may stop it
@@ -114,9 +114,9 @@ class Trial(threading.local):
 
     row: "Reading | None" = None  # none where nothing is tried: then nothing can be asked
 
-    def start(self, columns: Mapping[str, Sequence[Any]], longest: int) -> None:
-        """Try another row: the only one in `columns`."""
-        self.row = Reading(columns, 1, longest)
+    def start(self, row: "Reading") -> None:
+        """Try another row, the only one that `row` reads."""
+        self.row = row
         self.asked: list[tuple[Unread, Any]] = []
         self.answers: dict[Any, Any] = {}
         self.numbers: dict[Any, int] = {}
@@ -189,127 +189,3 @@ def holds_unread(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(holds_unread, value.values()))
     return isinstance(value, list | tuple) and any(map(holds_unread, value))
-
-
-def columns_of(value: Unread) -> set[str]:
-    """The columns that an unread value is read from."""
-    found, seen, todo = set(), set(), [value]
-    while todo:
-        part = todo.pop()
-        if isinstance(part, Unread):
-            if part.make is None:
-                found.add(str(part.place[0]))
-            elif id(part) not in seen:
-                seen.add(id(part))
-                todo += [*part.args, *part.kwargs.values()]
-        elif isinstance(part, list | tuple | dict):
-            todo += part.values() if isinstance(part, dict) else part
-    return found
-
-
-class Once:
-    """A generator among the values of rows. Where it is read twice, or looked at, rows are rendered one by one."""
-
-    def __init__(self, values: Iterator[Any]) -> None:
-        self.values: Iterator[Any] | None = values
-
-    def __iter__(self) -> Iterator[Any]:
-        found, self.values = self.values, None
-        return found if found is not None else self._refuse()
-
-    def _refuse(self, *_: Any) -> Any:
-        raise Excess("a generator can be read only once")
-
-    __getitem__ = __eq__ = __str__ = __repr__ = __format__ = _refuse
-
-
-class Reading:
-    """Unread values read from the columns of some rows; nothing longer than `longest` is made of them."""
-
-    def __init__(self, columns: Mapping[str, Sequence[Any]], count: int, longest: int) -> None:
-        self.columns, self.count, self.longest = columns, count, longest
-        self.characters = self.items = 0  # in the largest of the values that were checked
-        self.kept = 0  # characters and items, at most, in all that was made of a row
-        self.made: dict[int, tuple[Unread, Sequence[Any]]] = {}
-
-    def column(self, value: Any) -> Sequence[Any]:
-        """`value` in each row, all that is unread in it read."""
-        if isinstance(value, Unread):
-            if value.make is None:
-                return self._placed(value.place)
-            if id(value) not in self.made:
-                self.made[id(value)] = value, self._made(value)
-            return self.made[id(value)][1]
-        if not holds_unread(value):
-            return [value] * self.count
-        if isinstance(value, dict):
-            rows = zip(*map(self.column, value.values()), strict=True)
-            return [dict(zip(value, row, strict=True)) for row in rows]
-        return list(map(type(value), zip(*map(self.column, value), strict=True)))
-
-    def _placed(self, place: tuple[str | int, ...]) -> Sequence[Any]:
-        found = self.columns[str(place[0])]
-        for step in place[1:]:
-            found = [item[step] for item in found]
-        return found
-
-    def _made(self, value: Unread) -> Sequence[Any]:
-        assert value.make is not None
-        columns = list(map(self.column, [*value.args, *value.kwargs.values()]))
-        make = partial(_call, value.make, len(value.args), list(value.kwargs)) if value.kwargs else value.make
-        made: list[Any] = []
-        largest = 0
-        for start in range(0, self.count, AT_ONCE):
-            made += map(make, *(column[start : start + AT_ONCE] for column in columns))
-            largest = max(largest, self.check(made[start:]))
-        self.kept += largest
-        if self.kept > KEPT * self.longest:
-            raise Excess("too much is made of many rows at once")
-        if any(hasattr(kind, "__next__") for kind in set(map(type, made))):
-            return [Once(found) if hasattr(found, "__next__") else found for found in made]
-        return made
-
-    def check(self, values: Sequence[Any]) -> int:
-        """Note how large `values` are, and say it of the largest. Raises Excess where one is too long."""
-        kinds, largest = set(map(type, values)), 0
-        if kinds <= {str}:
-            largest = max(map(len, values))
-            self.characters = max(self.characters, largest)
-        elif not kinds <= PLAIN:
-            largest = max((len(value) for value in values if hasattr(value, "__len__")), default=0)
-            self.items = max(self.items, largest)
-        if largest > self.longest:
-            raise Excess("a value is too long to be made in many rows at once")
-        return largest
-
-
-def _call(make: Callable[..., Any], count: int, names: Sequence[str], *args: Any) -> Any:
-    return make(*args[:count], **dict(zip(names, args[count:], strict=True)))
-
-
-def longest(values: Sequence[Any]) -> int:
-    """How long the longest of `values` is as it prints."""
-    return max(map(len if set(map(type, values)) <= {str} else _printed_length, values), default=0)
-
-
-def _printed_length(value: Any) -> int:
-    return len(str(value))
-
-
-def items_in(value: Any) -> int:
-    """Items in a list or mapping, and in those inside it."""
-    if not isinstance(value, list | tuple | dict):
-        return 0
-    return len(value) + sum(map(items_in, value.values() if isinstance(value, dict) else value))
-
-
-def measure(value: Any) -> int:
-    """Characters and items in `value`."""
-    if isinstance(value, dict):
-        return sum(map(measure, value)) + measure(list(value.values()))
-    if not isinstance(value, list | tuple):
-        return len(str(value))
-    total = len(value)
-    for item in value:
-        total += len(item) if type(item) is str else measure(item)
-    return total

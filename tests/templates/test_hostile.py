@@ -260,3 +260,16 @@ class TestFiles:
     def test_too_many_templates(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="List should have at most 300 items"):
             make_pack(tmp_path, *[{"prompt": "一：", "completion": "二"}] * 301)
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+@pytest.mark.parametrize("levels", ["[%s]", '{"a": %s}'])
+def test_a_row_nested_too_deep_is_refused_and_the_others_go_on(tmp_path: Path, levels: str, rows: int) -> None:
+    deep = "1"
+    for _ in range(900):
+        deep = levels % deep
+    template = compiled(tmp_path, "{{ record | json }}")
+    columns = {"text": ["一"] * 2 * rows, "options": [[]] * 2 * rows, "record": [deep, "[1]"] * rows}
+    rendered = render_batch(template, columns, [f"r{i}" for i in range(2 * rows)], seed=0)
+    assert rendered.refusals == ["column 'record' has more than 100 levels", None] * rows
+    assert rendered.prompts == ["", "[1]"] * rows
