@@ -7,11 +7,12 @@ that holds no answer gives None and is wrong, never an error.
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 PIECE = re.compile(r"[A-Za-z0-9]+|\S")
+FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)(?:```|\Z)", re.DOTALL)
 JSON_TEXT = re.compile(r"\{.*\}|\[.*\]", re.DOTALL)
 
 
@@ -47,6 +48,12 @@ def read_json_in(text: str) -> Any:
         return json.loads(found.group()) if found else None
     except (ValueError, RecursionError):
         return None
+
+
+def code_in(text: str) -> str:
+    """The first fenced block of `text`, else all of it."""
+    found = FENCED.search(text)
+    return found.group(1) if found else text
 
 
 def number(text: str) -> str:
@@ -116,16 +123,3 @@ def facts_f1(said: str | None, wanted: str) -> float:
         return float(a == b)
     return 2 * len(a & b) / (len(a) + len(b))
 
-
-def constraints_met(
-    text: str, include: Collection[str] = (), exclude: Collection[str] = (),
-    least: int | None = None, most: int | None = None, starts: str = "", ends: str = "",
-) -> float:
-    """The share of the given constraints that a text satisfies; 1 where none are given. Lengths in characters."""
-    length = len("".join(text.split()))
-    checks = [word in text for word in include] + [word not in text for word in exclude]
-    checks += [length >= least] if least is not None else []
-    checks += [length <= most] if most is not None else []
-    checks += [text.strip().startswith(starts)] if starts else []
-    checks += [text.strip().endswith(ends)] if ends else []
-    return sum(checks) / len(checks) if checks else 1.0

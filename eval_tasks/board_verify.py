@@ -7,6 +7,7 @@ this cannot see: log-probabilities that no model gave. For that the command in t
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,19 +25,41 @@ from zhiling.eval_tasks.results import (
     samples_files,
     task_of,
 )
-from zhiling.eval_tasks.task import ENDS, Task, task_digest
+from zhiling.eval_tasks.task import ENDS, FIELDS, Task, task_digest
 from zhiling.store import MANIFEST, differences, digest
 
 CLOSE = 1e-6
 Rows = Sequence[Mapping[str, Any]]
 
 
-def verify(folder: Path, release: Path | None = None, data: str | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Known:
+    """What is at hand to hold results against."""
+
+    release: Path | None = None
+    data: str | None = None
+    allow_code: bool = False   # code that a model wrote runs again
+
+    def tasks(self, run: Run, scratch: Path) -> dict[str, Task] | None:
+        """The tasks as the release or the public data asks them; None where neither is at hand."""
+        from zhiling.eval_tasks.config import EvalSettings
+        from zhiling.eval_tasks.release_tasks import release_tasks
+        from zhiling.eval_tasks.rendered_tasks import named_tasks
+
+        if self.release:
+            return {task.name: task for task in release_tasks(self.release)}
+        if self.data is None or run.baseline:
+            return None
+        told = EvalSettings.model_validate({**run.manifest.get("settings", {}), "data": self.data})
+        return {task.name: task for task in named_tasks(told, scratch)}
+
+
+def verify(folder: Path, known: Known = Known()) -> list[str]:
     """What does not agree in a results folder, at most one line for each task and kind of fault."""
     if not (folder / MANIFEST).is_file():
         return [f"no {MANIFEST}: which model and tasks it was cannot be told"]
     try:
-        return list(_faults(folder, read_run(folder), release, data))
+        return list(_faults(folder, read_run(folder), known))
     except UserError as error:
         return [str(error)]
     except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -48,7 +71,7 @@ def has_prompts(folder: Path) -> bool:
     return all("prompt" in row["doc"] for path in samples_files(folder)[:1] for _, row in sample_rows(path))
 
 
-def _faults(folder: Path, run: Run, release: Path | None, data: str | None) -> Iterator[str]:
+def _faults(folder: Path, run: Run, known: Known) -> Iterator[str]:
     listed = run.manifest.get("tasks")
     if not isinstance(listed, dict) or not isinstance(run.manifest.get("model"), dict):
         yield f"{MANIFEST} names no model or no tasks"
@@ -56,21 +79,16 @@ def _faults(folder: Path, run: Run, release: Path | None, data: str | None) -> I
     yield from differences(folder, KIND)
     rows = _rows(folder, run)
     with TemporaryDirectory() as scratch:
-        asked = _tasks(run, release, data, Path(scratch))
-        yield from _all_tasks(rows, run, listed, asked, str(release or data or ""))
+        asked = known.tasks(run, Path(scratch))
+        for name in sorted(set(rows) | set(run.results["results"]) | set(listed)):
+            if not (name in rows and name in run.results["results"] and name in listed):
+                yield f"{one_line(name)}: not in all of samples, results and {MANIFEST}"
+                continue
+            yield from _task(name, rows[name], run, listed[name], known.allow_code)
+            if asked is not None and listed[name].get("template") != "row":
+                source = str(known.release or known.data)
+                yield from _against(name, listed[name], asked.get(name), source, rows[name])
     yield from _groups(run.results)
-
-
-def _all_tasks(
-    rows: Mapping[str, Rows], run: Run, listed: Mapping[str, Any], asked: Mapping[str, Task] | None, source: str
-) -> Iterator[str]:
-    for name in sorted(set(rows) | set(run.results["results"]) | set(listed)):
-        if not (name in rows and name in run.results["results"] and name in listed):
-            yield f"{one_line(name)}: not in all of samples, results and {MANIFEST}"
-            continue
-        yield from _task(name, rows[name], run, listed[name])
-        if asked is not None and listed[name].get("template") != "row":
-            yield from _against(name, listed[name], asked.get(name), source, rows[name])
 
 
 def _rows(folder: Path, run: Run) -> dict[str, list[Any]]:
@@ -82,7 +100,7 @@ def _rows(folder: Path, run: Run) -> dict[str, list[Any]]:
     return found
 
 
-def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterator[str]:
+def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any], code: bool) -> Iterator[str]:
     config = run.results.get("configs", {}).get(name, {})
     if digest({key: config[key] for key in _asked() if key in config}) != listed.get("task_digest"):
         yield f"{name}: its configuration is not the one that the task digest was made of"
@@ -90,7 +108,7 @@ def _task(name: str, rows: Rows, run: Run, listed: Mapping[str, Any]) -> Iterato
     if whole and digest([row["doc"] for row in rows]) != listed.get("documents_digest"):
         yield f"{name}: its documents are not the ones that the documents digest was made of"
     for row in rows:
-        wrong = _row(row, config.get("metadata", {}))
+        wrong = _row(row, config.get("metadata", {}), code)
         if wrong:
             yield f"{name}, document {row['doc_id']}: {wrong}"
             break
@@ -104,7 +122,7 @@ def _asked() -> frozenset[str]:
     return frozenset(key for config in made for key in config)
 
 
-def _row(row: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
+def _row(row: Mapping[str, Any], told: Mapping[str, Any], code: bool) -> str | None:
     """The first thing that is wrong with a sample."""
     doc = row["doc"]
     if "prompt" in doc and prompt_digest(doc["prompt"]) != row["prompt_hash"]:
@@ -115,8 +133,11 @@ def _row(row: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
         return "its target is not its document's completion"
     again = {metric: AGAIN[metric](row) for metric in row["metrics"] if metric in AGAIN}
     if not doc.get("choices"):
-        again |= said_well(_said(row), str(row["target"]), told.get("metrics", []), told.get("parser"))
+        fields = doc.get(FIELDS)
+        again |= said_well(_said(row), str(row["target"]), told.get("metrics", []), told.get("parser"), fields, code)
     for metric in row["metrics"]:
+        if metric == "pass_at_1" and not code:
+            return "pass_at_1 is not computed again unless code may run (--allow-code)"
         if metric not in again:
             return f"{metric} is a metric that is not known here"
         if abs(again[metric] - float(row[metric])) > CLOSE:
@@ -154,8 +175,8 @@ AGAIN: dict[str, Callable[[Mapping[str, Any]], float]] = {
 
 def _scores(name: str, rows: Rows, told: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[str]:
     """Every mean and its error in the results, against the samples."""
-    for metric in rows[0]["metrics"]:
-        values = [float(row[metric]) for row in rows]
+    for metric in dict.fromkeys(metric for row in rows for metric in row["metrics"]):
+        values = [float(row[metric]) for row in rows if metric in row["metrics"]]
         mean = sum(values) / len(values)
         yield from _differs(f"{name}: {metric}", told.get(f"{metric},none"), mean)
         stderr = told.get(f"{metric}_stderr,none")
@@ -181,20 +202,6 @@ def _groups(results: Mapping[str, Any]) -> Iterator[str]:
 def _differs(what: str, told: Any, again: float) -> Iterator[str]:
     if not isinstance(told, int | float) or abs(told - again) > CLOSE:
         yield f"{what} is given as {one_line(str(told))}, from the samples it is {again:.6f}"
-
-
-def _tasks(run: Run, release: Path | None, data: str | None, scratch: Path) -> dict[str, Task] | None:
-    """The tasks as the release or the public data asks them; None where neither is at hand."""
-    from zhiling.eval_tasks.config import EvalSettings
-    from zhiling.eval_tasks.release_tasks import release_tasks
-    from zhiling.eval_tasks.rendered_tasks import named_tasks
-
-    if release:
-        return {task.name: task for task in release_tasks(release)}
-    if data is None or run.baseline:
-        return None
-    told = EvalSettings.model_validate({**run.manifest.get("settings", {}), "data": data})
-    return {task.name: task for task in named_tasks(told, scratch)}
 
 
 def _against(name: str, listed: Mapping[str, Any], task: Task | None, source: str, rows: Rows) -> Iterator[str]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from zhiling.eval_tasks.task import COLUMNS
+from zhiling.eval_tasks.fields import fields_of
+from zhiling.eval_tasks.task import COLUMNS, FIELDS
 from zhiling.rows import EXAMPLE_SCHEMA
 from zhiling.seeds import draw, shuffled
 from zhiling.store import canonical_json
@@ -62,6 +63,7 @@ def render(asked: Asked, template: str, shots: int, seed: int = 0) -> pa.Table:
     shown = _rendered(asked.pack, template, asked.test)
     train = _rendered(asked.pack, template, asked.train) if shots else Rendered()
     pool, settings, documents = _by_label(train), asked.pack.settings, []
+    fields = fields_of(asked.pack, template, asked.test.values, asked.test.ids, RENDER_SEED)
     for i, source in enumerate(asked.test.ids):
         if shown.refusals[i] is not None or shown.skipped[i]:
             continue
@@ -74,9 +76,10 @@ def render(asked: Asked, template: str, shots: int, seed: int = 0) -> pa.Table:
             "prompt": BETWEEN_SHOTS.join([*before, shown.prompts[i]]), "completion": shown.completions[i],
             "choices": shown.choices[i], "answer": shown.answers[i], "task": settings.task,
             "language": settings.language, "pack": asked.name, "template": template, "source_id": source,
-            "group_id": asked.test.groups[i], "shots": shots, "seed": seed,
+            "group_id": asked.test.groups[i], "shots": shots, "seed": seed, FIELDS: fields[i],
         })
-    return pa.Table.from_pylist(documents, schema=SCHEMA)
+    schema = SCHEMA.append(pa.field(FIELDS, pa.string())) if any(fields) else SCHEMA
+    return pa.Table.from_pylist(documents, schema=schema)
 
 
 def _rendered(pack: Pack, template: str, rows: Rows) -> Rendered:

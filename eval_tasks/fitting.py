@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.eval_tasks.task import GENERATION, Task
+from zhiling.eval_tasks.task import Task
 
 
 def fit(lm: Any, task: Task, documents: pa.Table, choice: str) -> tuple[pa.Table, int]:
@@ -42,7 +42,7 @@ def fit(lm: Any, task: Task, documents: pa.Table, choice: str) -> tuple[pa.Table
 
 def _fits(lm: Any, task: Task, row: dict[str, Any]) -> bool:
     if task.free:
-        text, room = row["prompt"], lm.max_length - GENERATION["max_gen_toks"]
+        text, room = row["prompt"], lm.max_length - task.generation["max_gen_toks"]
     else:
         text, room = row["prompt"] + max(row["choices"], key=lambda choice: len(choice.encode())), lm.max_length
     return len(lm.tokenizer.encode(text)) <= int(room)

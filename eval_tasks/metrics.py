@@ -4,12 +4,15 @@ In: `Sample`s. Out: numbers, and scikit-learn's `classification_report`. Classes
 them; a task in which each row has choices of its own (reading comprehension) has no classes.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from zhiling.eval_tasks.answers import exact, facts_f1, parse, read_json_in, rouge_l, span_f1
+from zhiling.eval_tasks.answers import code_in, exact, facts_f1, parse, read_json_in, rouge_l, span_f1
+from zhiling.eval_tasks.constraints import Constraints, constraints_met
+from zhiling.eval_tasks.fields import right_answers
 from zhiling.eval_tasks.results import Sample
 
 MOST_CLASSES = 200
@@ -17,6 +20,7 @@ PER_SAMPLE: dict[str, Callable[[str | None, str], float]] = {
     "f1_span": span_f1, "f1_entity": facts_f1, "f1_triple": facts_f1, "rouge_l": rouge_l,
     "json_valid": lambda said, wanted: float(read_json_in(said or "") is not None),
 }
+OF_TEXTS = ("match", *PER_SAMPLE, "constraint", "pass_at_1")  # metrics of single free texts
 
 
 def classes(samples: Sequence[Sample]) -> list[str] | None:
@@ -98,13 +102,27 @@ def _own(sample: Sample) -> str:
 
 
 def said_well(
-    text: str, wanted: str, wanted_metrics: Sequence[str], parser: Mapping[str, Any] | None
+    text: str, wanted: str, wanted_metrics: Sequence[str], parser: Mapping[str, Any] | None,
+    fields: str | None = None, allow_code: bool = False,
 ) -> dict[str, float]:
-    """How right one free text is: `match` of the parsed answers, and the pack's own metrics of single texts."""
-    right = parse(wanted, parser) or wanted
-    said = parse(text, parser)
-    found = {"match": exact(said, right)}
-    return found | {name: PER_SAMPLE[name](text, wanted) for name in wanted_metrics if name in PER_SAMPLE}
+    """How right one free text is: `match` of the parsed answers, and the pack's own metrics of single texts.
+
+    `fields` is what its document carries: where a row has several right answers, the best counts. Code runs only
+    where it is allowed.
+    """
+    told = json.loads(fields) if fields else {}
+    right, said = right_answers(wanted, told.get("answers", [])), parse(text, parser)
+    found = {"match": max(exact(said, parse(answer, parser) or answer) for answer in right)}
+    for name in wanted_metrics:
+        if name in PER_SAMPLE:
+            found[name] = max(PER_SAMPLE[name](text, answer) for answer in right)
+    if "constraint" in wanted_metrics and "constraints" in told:
+        found["constraint"] = constraints_met(said or "", Constraints.model_validate(told["constraints"]))
+    if allow_code and "pass_at_1" in wanted_metrics and "tests" in told:
+        from zhiling.eval_tasks.code_runner import passes
+
+        found["pass_at_1"] = float(passes(f"{code_in(said or '')}\n\n{told['tests']}\n"))
+    return found
 
 
 def corpus_metrics(samples: Sequence[Sample], wanted_metrics: Sequence[str], language: str) -> dict[str, float]:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject
 from zhiling.eval_tasks.results import KIND, Sample, read_sample
-from zhiling.eval_tasks.task import Task, task_digest
+from zhiling.eval_tasks.task import FIELDS, Task, task_digest
 from zhiling.store import digest, write_bytes, write_json, write_manifest
 
 LIBRARIES = ("lm_eval", "transformers", "torch", "scikit-learn")
@@ -74,7 +74,7 @@ def _write_samples(path: Path, rows: Iterable[Any], compress: bool) -> None:
         write_bytes(path, text)
 
 
-def plain(results: Results, task: Task) -> Results:
+def plain(results: Results, task: Task, allow_code: bool = False) -> Results:
     """lm-eval's results as JSON holds them, without what they repeat: prompts for every choice, its own defaults.
 
     Free texts get our metrics beside lm-eval's.
@@ -89,7 +89,8 @@ def plain(results: Results, task: Task) -> Results:
         if not task.free:
             sample["filtered_resps"] = [[_shortest(score), best] for score, best in sample["filtered_resps"]]
         if task.free:
-            found = said_well(sample["filtered_resps"][0], sample["target"], wanted, parser)
+            said, fields = sample["filtered_resps"][0], sample["doc"].get(FIELDS)
+            found = said_well(said, sample["target"], wanted, parser, fields, allow_code)
             sample |= {**found, "metrics": [*sample["metrics"], *found]}
     found_plain: Results = json.loads(json.dumps(results, default=_jsonable, ensure_ascii=False))
     return found_plain
@@ -107,7 +108,7 @@ def _jsonable(value: Any) -> Any:
 
 def _merged(subject: Subject, parts: Sequence[Part], found: Sequence[Results], settings: EvalSettings) -> Results:
     """One results JSON in lm-eval's form, with our metrics beside its own and the groups' means."""
-    from zhiling.eval_tasks.metrics import PER_SAMPLE, classification, corpus_metrics
+    from zhiling.eval_tasks.metrics import OF_TEXTS, classification, corpus_metrics
 
     merged: Results = {}
     for key in ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples"):
@@ -115,7 +116,7 @@ def _merged(subject: Subject, parts: Sequence[Part], found: Sequence[Results], s
     for part, results in zip(parts, found, strict=True):
         name = part.task.name
         samples = [read_sample(name, row) for row in results["samples"][name]]
-        ours = classification(samples) | _mean_metrics(samples, ("match", *PER_SAMPLE))
+        ours = classification(samples) | _mean_metrics(samples, OF_TEXTS)
         ours |= corpus_metrics(samples, part.task.made_from.get("metrics", []), part.task.language)
         if results.get("too_long"):
             merged["results"][name]["too_long"] = results["too_long"]
@@ -143,8 +144,9 @@ def _groups(tasks: Sequence[Task]) -> dict[str, list[str]]:
 
 
 def _mean_metrics(samples: Sequence[Sample], names: Iterable[str]) -> dict[str, float]:
-    """Means over samples of those of the metrics that they have."""
-    return {m: sum(s.metrics[m] for s in samples) / len(samples) for m in names if m in samples[0].metrics}
+    """Means of the metrics over the samples that have them: a row without tests has no `pass_at_1`."""
+    values = {m: [s.metrics[m] for s in samples if m in s.metrics] for m in names}
+    return {m: sum(found) / len(found) for m, found in values.items() if found}
 
 
 def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

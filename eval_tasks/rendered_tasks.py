@@ -38,7 +38,7 @@ def rendered_tasks(
                 if len(table):
                     tables.append(table)
                     tasks.append(_task(asked, template.name, count, seed, table, path, about or {}))
-    whole = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    whole = pa.concat_tables(tables, promote_options="default") if tables else SCHEMA.empty_table()
     if not path.is_file() or not pq.read_table(path).equals(whole):
         with atomic(path) as part:
             pq.write_table(whole, part, **PARQUET)

@@ -16,6 +16,7 @@ import pyarrow as pa
 from zhiling.console import note, progress
 from zhiling.errors import UserError
 from zhiling.eval_tasks.baselines import Labelled, baseline_tasks, of_public, of_release
+from zhiling.eval_tasks.code_runner import check_fence
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject, find_subject
 from zhiling.eval_tasks.record import Part, Results, plain, versions, write_run
@@ -116,7 +117,13 @@ def _part(
         "model": subject.digest, "task": task_digest(task), "documents": documents_digest(documents),
         "backend": settings.backend, "too_long": settings.too_long, "versions": versions(), "scores": scores,
     }
+    if _runs_code(task):
+        hangs_on["allow_code"] = settings.allow_code
     return Part(task, documents, digest(hangs_on))
+
+
+def _runs_code(task: Task) -> bool:
+    return task.free and "pass_at_1" in task.made_from.get("metrics", [])
 
 
 def _run(subject: Subject, parts: list[Part], settings: EvalSettings, out: Path, ask: Ask) -> Path:
@@ -127,13 +134,21 @@ def _run(subject: Subject, parts: list[Part], settings: EvalSettings, out: Path,
     if (folder / MANIFEST).is_file():
         note(f"{subject.name}: scored before, {folder} is kept")
         return folder
+    if not settings.prompts and any(part.task.free for part in parts):
+        do = "leave free-text templates out, or keep the prompts"
+        raise UserError(subject.name, "answers that are texts cannot be written without texts", do)
+    if any(_runs_code(part.task) for part in parts):
+        if settings.allow_code:
+            check_fence()
+        else:
+            note("pass_at_1 is left out: code that a model wrote runs only with --allow-code")
     quiet_libraries()
     found: list[Results] = []
     with progress(f"scoring {subject.name}", sum(len(p.documents) for p in parts)) as bar:
         for part in parts:
             path = home / PARTS / f"{part.digest[:32]}.json"
             if not path.is_file():
-                write_json(path, plain(ask(part), part.task))
+                write_json(path, plain(ask(part), part.task, settings.allow_code))
             found.append(read_json(path))
             bar(len(part.documents), part.task.name)
     with atomic_folder(folder) as temporary:

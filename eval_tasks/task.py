@@ -21,8 +21,10 @@ COLUMNS = (
     "id", "prompt", "completion", "choices", "answer", "task", "language", "pack", "template", "source_id",
     "group_id", "shots",
 )
+FIELDS = "fields"   # of a row, as JSON: what a metric has to know beside the completion
 Filter = tuple[str, str, Any]
 GENERATION: dict[str, Any] = {"until": ["\n\n"], "max_gen_toks": 128, "do_sample": False}
+CODE = GENERATION | {"until": ["\n\n\n"], "max_gen_toks": 256}   # functions have blank lines in them
 ENDS = r"^\s+|\s+$"  # white space around an answer says nothing
 
 
@@ -61,9 +63,14 @@ class Task:
         """The documents of the same rows and template with fewer shots, as far as the files hold them."""
         return self._read(tuple(("shots", "<", f[2]) if f[0] == "shots" else f for f in self.filters))
 
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How a free text is written."""
+        return dict(CODE if "pass_at_1" in self.made_from.get("metrics", []) else GENERATION)
+
     def _read(self, filters: tuple[Filter, ...]) -> pa.Table:
         known = pq.read_schema(self.files[0]).names
-        columns = [name for name in (*COLUMNS, "seed") if name in known]  # a release has one draw of exemplars
+        columns = [name for name in (*COLUMNS, "seed", FIELDS) if name in known]  # a release has neither of the last
         return pq.read_table(list(self.files), columns=columns, filters=list(filters) or None)
 
     def config(self) -> dict[str, Any]:
@@ -74,7 +81,7 @@ class Task:
             exact = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True,
                      "regexes_to_ignore": [ENDS]}
             asked |= {"output_type": "generate_until", "doc_to_target": "completion",
-                      "generation_kwargs": dict(GENERATION), "metric_list": [exact]}
+                      "generation_kwargs": self.generation, "metric_list": [exact]}
         else:
             metrics = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")]
             asked |= {"output_type": "multiple_choice", "doc_to_choice": "choices", "doc_to_target": "answer",

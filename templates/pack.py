@@ -59,7 +59,8 @@ class Pack:
     def digest(self) -> str:
         """sha256 of all that the pack's renderings depend on."""
         depends_on = {"pack", "version", "language", "columns", "labels", "templates"}
-        return digest(self.settings.model_dump(mode="json", include=depends_on))
+        unread = {"templates": {"__all__": {"constraints"}}}
+        return digest(self.settings.model_dump(mode="json", include=depends_on, exclude=unread))
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -161,7 +162,7 @@ def _extended(own: PackSettings, base: Pack, document: Document) -> PackSettings
     if own.language != base.settings.language:
         where = document.where(("language",))
         raise UserError(where, f"{base.name} is in another language", "extend a pack in the same one")
-    taken_over = [key for key in ("columns", "labels", "metrics", "corpora") if not getattr(own, key)]
+    taken_over = [key for key in ("columns", "labels", "metrics", "constraints", "corpora") if not getattr(own, key)]
     update = {key: getattr(base.settings, key) for key in taken_over}
     return own.model_copy(update={**update, "templates": [*base.settings.templates, *own.templates]})
 
@@ -230,7 +231,9 @@ def _check_template(pack: Pack, template: TemplateSettings, place: Key) -> None:
         do = "say with `parser:` how its answer is found"
         raise refuse(("rationale",), "has a rationale and no parser", do)
     known = pack.settings.columns.keys() | NAMES
-    for parse_source, sources in ((parse_text, template.texts), (parse_expression, template.expressions)):
+    asked = template.constraints or pack.settings.constraints
+    texts = template.texts | ({("constraints",): asked} if asked else {})
+    for parse_source, sources in ((parse_text, texts), (parse_expression, template.expressions)):
         for key, source in sources.items():
             try:
                 parse_source(source, known)

@@ -78,6 +78,7 @@ class TemplateSettings(Settings):
     when: str | None = None          # rows for which this is false are passed over
     parser: Parser | None = None
     metrics: list[METRICS] | None = None
+    constraints: str | None = None   # a Jinja2 text that gives JSON: what the metric `constraint` holds an answer to
     note: str | None = None
 
     @property
@@ -131,4 +132,5 @@ class PackSettings(Settings):
     labels: Annotated[dict[str, str] | dict[str, dict[str, str]], BeforeValidator(_labels)] = Field({})
     corpora: list[KnownCorpus] = Field([])
     metrics: list[METRICS] = Field([])
+    constraints: str | None = None   # of templates without their own
     templates: list[TemplateSettings] = Field(min_length=1, max_length=300)

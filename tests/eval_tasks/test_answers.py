@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.eval_tasks.answers import constraints_met, exact, facts_f1, parse, rouge_l, span_f1
+from zhiling.eval_tasks.answers import code_in, exact, facts_f1, parse, rouge_l, span_f1
 
 TEXT = st.text(st.sampled_from("北京大学 ab，。1"), max_size=8)
 
@@ -52,7 +52,7 @@ def test_facts_are_the_items_of_json_or_lines() -> None:
     assert facts_f1("成都：地\n桑吉：人", "桑吉：人\n成都：地") == 1.0
 
 
-def test_constraints() -> None:
-    text = "豆浆我替你喝了，原谅你。"
-    assert constraints_met(text, include=["豆浆", "地铁"], exclude=["迟到"], most=40) == 0.75
-    assert constraints_met(text, starts="豆浆", ends="。", least=100) == pytest.approx(2 / 3)
+def test_code_is_what_a_fence_holds_or_everything() -> None:
+    assert code_in("好的：\n```python\ndef f():\n    return 1\n```\n完") == "def f():\n    return 1\n"
+    assert code_in("def f(): ...") == "def f(): ..."
+    assert code_in("```\nx = 1") == "x = 1"  # cut short by the length limit

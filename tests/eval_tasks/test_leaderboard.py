@@ -66,7 +66,7 @@ def test_what_eval_writes_is_believed(real: Path, release: Path, capsys: pytest.
 def test_another_releases_prompts_are_not(real: Path, release: Path, tmp_path: Path) -> None:
     import shutil
 
-    from zhiling.eval_tasks.board_verify import verify
+    from zhiling.eval_tasks.board_verify import Known, verify
 
     other = tmp_path / "release"
     shutil.copytree(release, other)
@@ -75,7 +75,7 @@ def test_another_releases_prompts_are_not(real: Path, release: Path, tmp_path: P
         encoding="utf-8",
     )
     (tiny,) = {p.parent for p in real.rglob("results_*.json") if "baseline" not in str(p)}
-    assert any("(its task digest)" in line for line in verify(tiny, other))
+    assert any("(its task digest)" in line for line in verify(tiny, Known(other)))
 
 
 def test_what_eval_writes_becomes_a_board_and_a_report(

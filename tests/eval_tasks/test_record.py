@@ -8,7 +8,7 @@ import pytest
 
 from tests.eval_tasks.made_results import Rows
 from zhiling.cli import run_args
-from zhiling.eval_tasks.board_verify import verify
+from zhiling.eval_tasks.board_verify import Known, verify
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.record import _shortest
 from zhiling.eval_tasks.results import WITHHELD, read_run
@@ -52,13 +52,13 @@ def test_samples_hold_no_text_and_every_score_can_be_computed_again(scored: Path
     assert not any(r["text"][:12] in texts for r in reviews)
     run = read_run(scored)
     assert len(run.samples) == 48 and run.samples[0].shown_prompt == WITHHELD
-    assert verify(scored) == [] and verify(scored, data=data) == []
+    assert verify(scored) == [] and verify(scored, Known(data=data)) == []
     assert data not in (scored / "manifest.json").read_text(encoding="utf-8")
 
 
 def test_prompts_are_held_against_ones_own_copy(scored: Path, tmp_path: Path, reviews: Rows) -> None:
     other = write_public(tmp_path, reviews[100:500], reviews[:30] + reviews[-50:])
-    assert any("its documents are not the first 12 of" in line for line in verify(scored, data=other))
+    assert any("its documents are not the first 12 of" in line for line in verify(scored, Known(data=other)))
 
 
 def test_verify_says_where_prompts_were_not_looked_at(

@@ -55,16 +55,17 @@ def verify(
     results: Results,
     release: Annotated[Path | None, typer.Option("--release", "-r", help="Hold the prompts against its own.")] = None,
     data: Annotated[str | None, typer.Option(help="Hold the prompts against your copies of public data sets.")] = None,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run code that models wrote, fenced in.")] = False,
 ) -> None:
     """Compute every score again from the samples, check prompts against digests; refuse what does not agree."""
     from zhiling.errors import UserError
     from zhiling.eval_tasks.board_read import runs_below
-    from zhiling.eval_tasks.board_verify import has_prompts
+    from zhiling.eval_tasks.board_verify import Known, has_prompts
     from zhiling.eval_tasks.board_verify import verify as find_faults
 
     refused = 0
     for folder in runs_below(results):
-        faults = find_faults(folder, release, data)
+        faults = find_faults(folder, Known(release, data, allow_code))
         refused += bool(faults)
         for line in faults:
             print(f"{folder}: {line}")

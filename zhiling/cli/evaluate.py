@@ -37,11 +37,13 @@ def eval_(
     fixed_shots: Fixed = False,
     limit: Limit = None,
     generation: Annotated[bool, typer.Option("--generation", help="Free-text templates too.")] = False,
+    allow_code: Annotated[bool, typer.Option("--allow-code", help="Run code that the model wrote, fenced in.")] = False,
     backend: Annotated[str, typer.Option(help="zhiling, or hf for lm-eval's own.")] = "zhiling",
     too_long: Annotated[str, typer.Option(help="Too long a prompt: truncate, fewer_shots, error.")] = "truncate",
     check_contamination: Contamination = False,
     trained_on: TrainedOn = None,
-    compress: Annotated[bool, typer.Option("--compress", help="Samples as .jsonl.gz, to be committed.")] = False,
+    compress: Annotated[bool, typer.Option("--compress", help="Samples as .jsonl.gz.")] = False,
+    without_prompts: Annotated[bool, typer.Option("--without-prompts", help="Samples without the texts.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<model>/<run>.")] = Path("out/results"),
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +53,7 @@ def eval_(
     settings = _settings(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
         generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots, data=data,
-        check_contamination=check_contamination, compress=compress,
+        check_contamination=check_contamination, compress=compress, prompts=not without_prompts, allow_code=allow_code,
     )
     _show(score(model, settings, out, release, trained_on or ()), as_json)
 
