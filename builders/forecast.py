@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from zhiling.builders import stages
 from zhiling.builders.engines import LocalEngine, batches
+from zhiling.builders.mixture import OTHERWISE, TOKENS_PER_CHARACTER
 from zhiling.builders.pipeline import is_current, locked, run_steps
 from zhiling.builders.places import SIDE_BITS, places_of
 from zhiling.builders.plan import make_plan
 from zhiling.errors import UserError, one_line
 from zhiling.rows import EXAMPLE_SCHEMA, SPLITS
 
-TOKENS_PER_CHARACTER = {"zh": 0.65, "en": 0.25}  # of common byte-level vocabularies, for want of a tokenizer
 SAMPLE = 200  # texts a group that a tokenizer counts
 ASKED = pa.schema([("side", pa.string()), *(EXAMPLE_SCHEMA.field(name) for name in (
     "id", "corpus", "task", "pack", "template", "shots", "language", "prompt", "completion"
@@ -92,7 +92,7 @@ def _expected(found: Iterator[pa.RecordBatch], count: Callable[[str], int] | Non
         db.register("examples", pa.RecordBatchReader.from_batches(ASKED, found))
         rows = db.execute(QUERY.format(sample=SAMPLE if count else 0)).fetchall()
     for corpus, task, pack, template, shots, language, train, validation, test, characters, texts in rows:
-        rate = TOKENS_PER_CHARACTER.get(language, 0.4)
+        rate = TOKENS_PER_CHARACTER.get(language, OTHERWISE)
         if count and texts:
             rate = sum(map(count, texts)) / max(1, sum(map(len, texts)))
         tokens = round((characters or 0) * rate)

@@ -76,3 +76,34 @@ def test_a_weight_for_an_unknown_corpus_is_one_clear_line(
     make.corpus(reviews[:20] + reviews[-20:])
     with pytest.raises(UserError, match=r"recipe.yaml:\d+: mixture.weights.review: no corpus 'review'; did you mean"):
         build(make.recipe(mixture={"weights": {"review": 2.0}}), tmp_path / "out")
+
+
+def mixed(make: RecipeMaker, tmp_path: Path, version: str, mixture: dict[str, float] | None) -> list[dict[str, str]]:
+    render = {"templates_per_row": 4, "shots": {0: 0.8, 2: 0.2}}
+    return train_rows(build(make.recipe(version=version, mixture=mixture, render=render), tmp_path / "out"))
+
+
+def test_shares_of_chat_and_few_shot_hold_together(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews[:60] + reviews[-60:])
+    everything = mixed(make, tmp_path, "0.1.0", None)
+    assert {row["messages"] is None for row in everything} == {True, False}
+    rows = mixed(make, tmp_path, "0.2.0", {"chat": 0.4, "few_shot": 0.5})
+    assert len(rows) > 20 and {row["id"] for row in rows} < {row["id"] for row in everything}
+    chat = sum(row["messages"] is not None for row in rows)
+    few = sum(int(row["shots"]) > 0 for row in rows)
+    assert abs(chat - 0.4 * len(rows)) < 2 and abs(few - 0.5 * len(rows)) < 2
+    assert not any(row["messages"] for row in mixed(make, tmp_path, "0.3.0", {"chat": 0.0}))
+
+
+def test_budgets_of_tokens_are_kept_and_nearly_spent(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus(reviews[:60] + reviews[-60:])
+    everything = {row["id"] for row in mixed(make, tmp_path, "0.1.0", None)}
+    for version, key in (("0.2.0", "tokens"), ("0.3.0", "total_tokens")):
+        rows = mixed(make, tmp_path, version, {key: 5000})
+        spent = [0.65 * (len(row["prompt"]) + len(row["completion"])) for row in rows]
+        assert sum(spent) <= 5000 < sum(spent) + 2000
+        assert {row["id"] for row in rows} < everything
