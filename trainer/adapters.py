@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zhiling.trainer.loss import Loss, OnDevice
 
 CONFIG = "adapter_config.json"  # peft's name
+IA3_PLACES = {"modernbert": (["attn.Wqkv", "mlp.Wo"], ["mlp.Wo"])}  # where peft does not know them
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,32 @@ class Adapted:
     finish: Callable[[], Any]
 
 
-def adapt(model: Any, settings: AdapterSettings, seed: int) -> Adapted:
-    """Freeze `model` and put an adapter on it; the adapter's first weights hang on `seed` alone."""
+def adapt(
+    model: Any, settings: AdapterSettings, seed: int, loss: "Loss | None" = None, head: str | None = None
+) -> Adapted:
+    """Freeze `model` and put an adapter on it; the adapter's first weights hang on `seed` alone.
+
+    `loss` is what it is trained by (default: that of a language model), `head` peft's name of a classifier's task,
+    whose head is trained whole.
+    """
     import torch
     from peft import get_peft_model
 
     from zhiling.trainer.loss import token_loss
+    from zhiling.trainer.model import ENCODERS
 
     name = str(model.name_or_path)
+    if settings.method == "prompt" and (head or model.config.model_type in ENCODERS):
+        raise UserError("adapter: prompt", "only a decoder that writes can be prompted", "use lora, dora or ia3")
     try:
         with torch.random.fork_rng(devices=[]), _without_old_names():
             torch.manual_seed(draw(seed, "adapter", settings.method) >> 1)
-            wrapped = get_peft_model(model, _config(settings))
+            wrapped = get_peft_model(model, _config(settings, model.config.model_type, head))
     except ValueError as error:
         raise UserError(f"adapter: {settings.method}", one_line(str(error), 160), "use another method") from None
     if settings.method == "prompt":
         return Adapted(wrapped, prompt_loss, lambda: wrapped)
-    return Adapted(wrapped.get_base_model(), token_loss, lambda: _merged(wrapped, name))
+    return Adapted(wrapped.get_base_model(), loss or token_loss, lambda: _merged(wrapped, name))
 
 
 def _merged(wrapped: Any, name: str) -> Any:
@@ -62,7 +72,7 @@ def _merged(wrapped: Any, name: str) -> Any:
     return model.requires_grad_(True)
 
 
-def _config(settings: AdapterSettings) -> Any:
+def _config(settings: AdapterSettings, kind: str, head: str | None) -> Any:
     from peft import IA3Config, LoraConfig, PromptTuningConfig
 
     if settings.method == "prompt":
@@ -70,10 +80,11 @@ def _config(settings: AdapterSettings) -> Any:
             task_type="CAUSAL_LM", num_virtual_tokens=settings.virtual_tokens, prompt_tuning_init="SAMPLE_VOCAB",
         )
     if settings.method == "ia3":
-        return IA3Config()
+        places, inner = IA3_PLACES.get(kind, (None, None))
+        return IA3Config(task_type=head, target_modules=places, feedforward_modules=inner)
     return LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules="all-linear",
-        use_dora=settings.method == "dora",
+        task_type=head, r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
+        target_modules="all-linear", use_dora=settings.method == "dora",
     )
 
 
@@ -125,12 +136,12 @@ def load_adapter(folder: Path) -> Any:
     """The base model with an adapter merged in. Raises UserError for what cannot be merged, read or trusted."""
     from peft import PeftModel
 
-    from zhiling.trainer.model import load_model, require_safetensors
+    from zhiling.trainer.model import load_lm, require_safetensors
 
     require_safetensors(folder)
     base = base_of(folder)
     with _refused(folder), _without_old_names():
-        wrapped = PeftModel.from_pretrained(load_model(base), str(folder))
+        wrapped = PeftModel.from_pretrained(load_lm(base), str(folder))
     if not hasattr(wrapped.base_model, "merge_and_unload"):
         raise UserError(str(folder), "a tuned prompt, which is no weight of the model",
                         f"load it with peft over {base}, or with lm-eval's `peft=` argument")

@@ -4,6 +4,7 @@ In: the YAML mapping under `train:`. Out: frozen settings with a default for eve
 values that cannot train.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -15,6 +16,8 @@ Method = Literal["plain", "replay", "ewc", "distill", "adapters"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 Parallel = Literal["auto", "none", "ddp", "fsdp"]
 METHODS: tuple[str, ...] = get_args(Method)
+Side = Literal["train", "validation"]
+SIDES: tuple[Side, ...] = ("train", "validation")  # what training may see; the test split is for evaluation
 
 
 def later(default: Any, **more: Any) -> Any:
@@ -83,6 +86,9 @@ class MaskSettings(Settings):
 class PretrainSettings(StageSettings):
     """Self-supervised training on the corpora's train texts."""
 
+    start: Path | None = Field(
+        None, alias="from", exclude=True, description="a checkpoint's folder to start from; its tokenizer is kept"
+    )
     objective: Literal["causal", "masked"] = "causal"
     mask: MaskSettings = MaskSettings()
     batch_tokens: int = Field(8192, ge=16, description="tokens of a global batch")
@@ -108,6 +114,7 @@ class InstructSettings(StageSettings):
     packs: list[str] | None = Field(None, description="rows of these packs only")
     templates: list[str] | None = Field(None, description="rows of these templates only")
     shots: list[int] | None = Field(None, description="rows with so many exemplars only")
+    chat: bool = later(False, description="rows as conversations, through the tokenizer's chat template")
     adapter: AdapterSettings | None = Field(None, description="train an adapter, not the model's own weights")
     shots_per_class: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
         "all", description="texts of each class, by keyed draw: 16 are among 64"
@@ -115,8 +122,11 @@ class InstructSettings(StageSettings):
 
 
 class FinetuneSettings(InstructSettings):
-    """Training on one task: as instruction tuning, on one pack's rows."""
+    """Training on one task: as instruction tuning, on one pack's rows, or a head on its texts and labels."""
 
+    head: Literal["lm", "sequence", "token"] = later(
+        "lm", description="lm: the model answers in words; sequence, token: a new head labels texts, or tokens"
+    )
     epochs: float = Field(3.0, gt=0, le=10_000)
 
 
@@ -150,6 +160,7 @@ class TrainSettings(Settings):
         for name, stage in (("pretrain", self.pretrain), ("instruct", self.instruct), ("finetune", self.finetune)):
             if stage.micro_tokens < self.model.context:
                 raise ValueError(f"{name}.micro_tokens {stage.micro_tokens} cannot hold a row of {self.model.context}")
-        if (self.pretrain.objective == "masked") != (self.model.family == "encoder"):
+        of_encoder = self.pretrain.objective == "masked"
+        if not self.pretrain.start and of_encoder != (self.model.family == "encoder"):
             raise ValueError("a decoder is pretrained with objective causal, an encoder with masked")
         return self

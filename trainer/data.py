@@ -5,23 +5,26 @@ takes it), files that differ from the release's manifest, and empty splits. Rows
 than the context are named with their reason; a prompt too long is cut from its middle, and the cut is marked.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zhiling.errors import UserError
-from zhiling.settings import read_yaml
+from zhiling.rows import ColumnType
 from zhiling.store import atomic_folder, file_digest, read_json, read_manifest, write_json, write_jsonl
+from zhiling.templates.pack import Pack, read_pack
+from zhiling.trainer.config import SIDES, Side
+from zhiling.trainer.distributed import leader_first
+from zhiling.trainer.tokenizer import cut_mark_of, end_of
 
-Side = Literal["train", "validation"]
-SIDES: tuple[Side, ...] = ("train", "validation")  # what training may see; the test split is for evaluation
 COLUMNS = [
-    "id", "prompt", "completion", "choices", "answer", "pack", "template", "shots", "source_id", "exemplar_ids",
+    "id", "prompt", "completion", "choices", "answer", "messages", "pack", "template", "shots", "source_id",
+    "exemplar_ids",
 ]
 CHUNK = 2000  # rows tokenized at a time
 
@@ -74,24 +77,36 @@ def read_examples(release: Path, side: Side) -> pa.Table:
 
 def read_texts(release: Path, side: Side) -> Iterator[tuple[str, str]]:
     """`(id, text)` of every corpus row of one side: its string columns, a line each."""
-    for row, texts, _ in _corpora(release, side):
-        yield row["id"], "\n".join(row[column] for column in texts if row[column])
+    for pack, row in read_corpora(release, side, ("string",)):
+        yield row["id"], "\n".join(row[column] for column in columns_of(pack, "string") if row[column])
 
 
 def read_classes(release: Path, side: Side) -> dict[str, str]:
     """`{source_id: class}` of every corpus row that has labels."""
-    return {row["id"]: "/".join(str(row[c]) for c in labels) for row, _, labels in _corpora(release, side) if labels}
+    return {row["id"]: class_of(pack, row) for pack, row in read_corpora(release, side) if columns_of(pack, "label")}
 
 
-def _corpora(release: Path, side: Side) -> Iterator[tuple[dict[str, Any], list[str], list[str]]]:
-    """Each corpus row with the names of its text columns and of its label columns."""
+def class_of(pack: Pack, row: Mapping[str, Any]) -> str:
+    """A corpus row's class: its label, or its labels."""
+    return "/".join(str(row[column]) for column in columns_of(pack, "label"))
+
+
+def columns_of(pack: Pack, kind: ColumnType) -> list[str]:
+    """The names of a pack's columns of one kind."""
+    return [name for name, own in pack.settings.columns.items() if own == kind]
+
+
+def read_corpora(
+    release: Path, side: Side, kinds: Sequence[ColumnType] = ("string", "label"), packs: Sequence[str] | None = None
+) -> Iterator[tuple[Pack, dict[str, Any]]]:
+    """Each corpus row of one side, its id and its columns of these kinds, with the pack that it is for."""
     about = read_manifest(release, "release")
     for name in sorted(about["corpora"]):
-        pack = about["corpora"][name]["pack"]
-        columns = read_yaml(release / "packs" / pack / "pack.yaml").data["columns"]
-        texts, labels = ([c for c, kind in columns.items() if kind == wanted] for wanted in ("string", "label"))
-        for row in _read(release, f"corpus/{name}", side, ["id", *texts, *labels]).to_pylist():
-            yield row, texts, labels
+        if packs is None or about["corpora"][name]["pack"] in packs:
+            pack = read_pack(release / "packs" / about["corpora"][name]["pack"])
+            columns = [column for kind in kinds for column in columns_of(pack, kind)]
+            for row in _read(release, f"corpus/{name}", side, ["id", *columns]).to_pylist():
+                yield pack, row
 
 
 def _read(release: Path, where: str, side: Side, columns: list[str]) -> pa.Table:
@@ -112,11 +127,12 @@ def _read(release: Path, where: str, side: Side, columns: list[str]) -> pa.Table
 
 def encode_texts(texts: Sequence[tuple[str, str]], tokenizer: Any) -> Iterator[Encoded]:
     """Documents as tokens, all of them learned, each closed by the end token."""
+    end = end_of(tokenizer)
     for i in range(0, len(texts), CHUNK):
         some = texts[i : i + CHUNK]
         encoded = tokenizer([text for _, text in some], add_special_tokens=False, verbose=False)["input_ids"]
         for (key, _), tokens in zip(some, encoded, strict=True):
-            yield Encoded(key, [*tokens, tokenizer.eos_token_id], 0)
+            yield Encoded(key, [*tokens, end], 0)
 
 
 def encode_examples(rows: pa.Table, tokenizer: Any, context: int, whole: bool) -> Iterator[Encoded | dict[str, Any]]:
@@ -125,14 +141,14 @@ def encode_examples(rows: pa.Table, tokenizer: Any, context: int, whole: bool) -
     Prompt and completion are encoded together and parted at the length of the prompt's own encoding, as
     lm-eval parts them.
     """
-    cut = tokenizer.convert_tokens_to_ids("<|cut|>") if "<|cut|>" in tokenizer.get_vocab() else tokenizer.eos_token_id
+    cut, end = cut_mark_of(tokenizer), end_of(tokenizer)
     for chunk in rows.select(["id", "prompt", "completion"]).to_batches(max_chunksize=CHUNK):
         ids, prompts, completions = (column.to_pylist() for column in chunk.columns)
         parts = tokenizer(prompts, add_special_tokens=False, verbose=False)["input_ids"]
         texts = [p + c for p, c in zip(prompts, completions, strict=True)]
         wholes = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         for key, part, tokens in zip(ids, parts, wholes, strict=True):
-            prompt, completion = tokens[: len(part)], [*tokens[len(part) :], tokenizer.eos_token_id]
+            prompt, completion = tokens[: len(part)], [*tokens[len(part) :], end]
             room = context - len(completion)
             if len(prompt) > room < 2:
                 yield {"id": key, "reason": f"completion of {len(completion)} tokens leaves no room in {context}"}
@@ -151,14 +167,16 @@ def cut_middle(tokens: list[int], room: int, mark: int) -> list[int]:
 
 def write_rows(folder: Path, rows: Iterator[Encoded | dict[str, Any]], vocabulary: int) -> Rows:
     """Write token rows to `folder`, whole or not at all, and open them; keep a folder that is there."""
-    if not folder.exists():
-        with atomic_folder(folder) as part:
-            _write(part, rows, np.uint16 if vocabulary <= 2**16 else np.uint32)
+    with leader_first():
+        if not folder.exists():
+            with atomic_folder(folder) as part:
+                _write(part, rows, np.uint16 if vocabulary <= 2**16 else np.uint32)
     return open_rows(folder)
 
 
 def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -> None:
-    starts, ids, rejects, targets = [0], [], [], []
+    starts, ids, rejects = [0], [], []
+    targets: list[int] = []
     with (folder / "tokens.bin").open("wb") as tokens, (folder / "learned.bin").open("wb") as learned:
         for row in rows:
             if isinstance(row, dict):

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 TIMES = {"tokens_per_s", "seconds"}  # of a run, not of its model: the same training gives the same folder
 
 
-def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", counts: dict[str, Any]) -> None:
-    """Write the model folder of a stage, whole or not at all."""
+def export(
+    stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", counts: dict[str, Any], more: dict[str, Any],
+    scores: dict[str, float],
+) -> None:
+    """Write the model folder of a stage, whole or not at all; its manifest says `more`, and scores on validation."""
     from transformers import GenerationConfig
+
+    from zhiling.trainer.chat import ends_of
 
     ours = stage.parent and (stage.parent / MANIFEST).is_file()
     parent = read_manifest(stage.parent, "model") if stage.parent and ours else None
+    checkpoint = {"name": stage.parent.name, "digest": stage.made_from()["parent"]} if stage.parent else None
     release = read_manifest(stage.release, "release")
     about = {
         "name": stage.folder.name,
@@ -38,6 +44,7 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
         "made_from": digest(stage.made_from()),
         "inputs": stage.made_from(),
         "parent": stage.made_from()["parent"],
+        "checkpoint": parent.get("checkpoint") if parent else checkpoint,
         "lineage": [*(parent["lineage"] if parent else []), {
             "stage": stage.name, "release": release["name"], "version": release["version"],
         }],
@@ -48,13 +55,19 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
         "parameters": count_parameters(model),
         "tokens_seen": outcome.tokens + (parent["tokens_seen"] if parent else 0),
         "rows": counts,
-        "training": {"steps": outcome.steps, "best_step": outcome.best_step, "validation_loss": outcome.best_loss},
+        "training": {
+            "steps": outcome.steps, "best_step": outcome.best_step, "validation_loss": outcome.best_loss,
+            **scores,
+        },
         "settings": stage.settings,
         "made_with": {name: version(name) for name in ("zhiling", "torch", "transformers", "tokenizers")},
+        **more,
     }
     if model.can_generate():
+        ends = ends_of(tokenizer)
         model.generation_config = GenerationConfig(
-            max_new_tokens=64, do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+            max_new_tokens=64, do_sample=False, eos_token_id=ends if len(ends) > 1 else tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     quiet()
     with atomic_folder(stage.folder) as part:
@@ -72,9 +85,18 @@ def export(stage: "Stage", model: Any, tokenizer: Any, outcome: "Outcome", count
             lines = [json.loads(line) for line in text.splitlines()]
             write_jsonl(part / "metrics.jsonl", [{k: v for k, v in line.items() if k not in TIMES} for line in lines])
             write_bytes(part / "curves.png", curves(lines))
-        masked = model.config.model_type in ENCODERS
-        write_text(part / "README.md", render_card("model.md.j2", {"about": about, "masked": masked}))
+        write_text(part / "README.md", render_card("model.md.j2", {"about": about, "kind": kind_of(model, more)}))
         write_manifest(part, "model", about)
+
+
+def kind_of(model: Any, more: dict[str, Any]) -> tuple[str, str]:
+    """The library's class and the Hub's task of a model."""
+    if "head" in more:
+        return {
+            "sequence": ("SequenceClassification", "text-classification"),
+            "token": ("TokenClassification", "token-classification"),
+        }[more["head"]]
+    return ("MaskedLM", "fill-mask") if model.config.model_type in ENCODERS else ("CausalLM", "text-generation")
 
 
 def curves(lines: list[dict[str, Any]]) -> bytes:

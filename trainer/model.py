@@ -1,7 +1,7 @@
 """Compact models as `transformers` configs: a Llama-like decoder and a ModernBERT-like encoder in five sizes.
 
 In: sizes and a tokenizer. Out: a freshly initialised model, the same weights for the same seed, or one read
-from a folder. Refuses pickled weights and code from the folder.
+from a folder. Refuses pickled weights, code from the folder, and a tokenizer that is not the model's.
 """
 
 from pathlib import Path
@@ -11,7 +11,12 @@ from zhiling.errors import UserError
 from zhiling.store import read_json
 from zhiling.trainer.config import ModelSettings
 
-ENCODERS = {"modernbert", "bert", "roberta", "electra", "deberta-v2", "ernie"}
+ENCODERS = {
+    "modernbert", "bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta", "deberta-v2", "ernie", "albert",
+    "megatron-bert", "roformer", "convbert", "mpnet", "eurobert",
+}
+AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # their positions begin behind the padding's number
+CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
 HEAD = 64  # width of an attention head
 # hidden, layers, feed-forward width. About 2, 5, 25, 124 and 350 million parameters
 SIZES: dict[str, tuple[int, int, int]] = {
@@ -70,20 +75,68 @@ def _new_encoder(settings: ModelSettings, tokenizer: Any, seed: int, heads: int)
 
 def load_model(folder: Path) -> Any:
     """The causal model of a folder, in fp32. Raises UserError where it is none, or not of safetensors."""
+    require_safetensors(folder)
+    if is_encoder(folder):
+        raise UserError(str(folder), "an encoder, which does not continue a text", "give a decoder")
+    return load_lm(folder)
+
+
+def load_lm(folder: Path) -> Any:
+    """The causal or masked language model of a folder, in fp32; an adapter's base with the adapter merged in."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     from zhiling.trainer.adapters import is_adapter, load_adapter
 
     require_safetensors(folder)
     if is_adapter(folder):
         return load_adapter(folder)
-    if read_json(folder / "config.json").get("model_type") in ENCODERS:
-        raise UserError(str(folder), "an encoder, which does not continue a text", "give a decoder")
+    if is_classifier(folder):
+        raise UserError(str(folder), "a classifier, which has no words to say", "give a language model")
     quiet()
-    return AutoModelForCausalLM.from_pretrained(
-        folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-    )
+    kind = AutoModelForMaskedLM if is_encoder(folder) else AutoModelForCausalLM
+    return kind.from_pretrained(folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+
+
+def load_pair(folder: Path) -> tuple[Any, Any]:
+    """The language model of a folder and its tokenizer. Raises UserError where the two do not belong together."""
+    from zhiling.trainer.tokenizer import load_tokenizer
+
+    model, tokenizer = load_lm(folder), load_tokenizer(folder)
+    require_fit(folder, model, tokenizer)
+    return model, tokenizer
+
+
+def require_fit(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Raise UserError where the tokenizer has tokens that the model does not know."""
+    known = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > known:
+        raise UserError(str(folder), f"its tokenizer has {len(tokenizer)} tokens, its model knows {known}",
+                        "put the model's own tokenizer beside it")
+
+
+def is_encoder(folder: Path) -> bool:
+    """Whether the model of a folder, or the base of an adapter, reads from both sides."""
+    from zhiling.trainer.adapters import base_of, is_adapter
+
+    return _config(base_of(folder) if is_adapter(folder) else folder).get("model_type") in ENCODERS
+
+
+def is_classifier(folder: Path) -> bool:
+    """Whether the model of a folder has a head that labels texts or tokens."""
+    names = _config(folder).get("architectures") if (folder / "config.json").is_file() else None
+    return any(str(name).endswith(CLASSIFIERS) for name in names or [])
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    found = read_json(folder / "config.json")
+    return found if isinstance(found, dict) else {}
+
+
+def context_of(config: Any) -> int:
+    """The longest input in tokens."""
+    offset = int(config.pad_token_id or 0) + 1 if config.model_type in AFTER_PADDING else 0
+    return int(config.max_position_embeddings) - offset
 
 
 def require_safetensors(folder: Path) -> None:

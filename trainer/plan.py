@@ -39,7 +39,8 @@ def plan(model: Any, run: Run) -> Plan:
     seconds = _timed(model, run, [on_device(m, next(model.parameters()).device) for m in micros])
     parameters, config = count_parameters(model), model.config
     held = max(len(m.ids) for m in micros)
-    width = config.hidden_size * 8 + config.intermediate_size * 4
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    width = config.hidden_size * 8 + inner * 4
     activations = held * config.num_hidden_layers * width * (2 if run.bf16 else 4)
     return Plan(
         parameters, run.steps, tokens, tokens * run.steps, round((16 * parameters + activations) / 2**20),

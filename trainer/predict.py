@@ -27,10 +27,14 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
 
     Asked with the pack's first template where none is named.
     """
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.classify import label_rows
+    from zhiling.trainer.model import is_classifier, load_model
     from zhiling.trainer.tokenizer import load_tokenizer
 
     found = load_pack(pack)
+    if is_classifier(model):
+        yield from label_rows(model, found, read_rows(source, found))
+        return
     names = templates or [next(t.name for t in found.settings.templates if not t.inverted)]
     rows = read_rows(source, found)
     loaded, tokenizer = load_model(model).eval(), load_tokenizer(model)

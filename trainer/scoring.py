@@ -27,7 +27,7 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
     cuts = [max(1, len(prompt) - g) for prompt, g in zip(prompts, gone, strict=True)]
     scores = [0.0] * len(pairs)
     with torch.inference_mode():
-        for members in _batches([len(row) - 1 for row in rows]):
+        for members in length_batches([len(row) - 1 for row in rows]):
             starts = [0]
             for i in members:
                 starts.append(starts[-1] + len(rows[i]) - 1)
@@ -54,7 +54,7 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], longest: int = 
     return found
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
+def length_batches(lengths: Sequence[int]) -> list[list[int]]:
     """Indices in batches of like length, the longest first, each within the token budget."""
     batches: list[list[int]] = []
     room = 0

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from zhiling.errors import UserError, did_you_mean
 from zhiling.seeds import draws
-from zhiling.trainer.config import InstructSettings
-from zhiling.trainer.data import Side, read_classes, read_examples
+from zhiling.trainer.config import InstructSettings, Side
+from zhiling.trainer.data import read_classes, read_examples
 
 
 def select_rows(release: Path, side: Side, own: InstructSettings, seed: int) -> pa.Table:
@@ -26,7 +26,7 @@ def select_rows(release: Path, side: Side, own: InstructSettings, seed: int) -> 
     if not table.num_rows:
         raise UserError(str(release), f"no {side} row has these packs, templates and shots", "ask for fewer at once")
     if side == "validation":
-        return _first(table, table["id"].to_pylist(), own.validation_rows, seed, "validation rows")
+        return table.take(first(table["id"].to_pylist(), own.validation_rows, seed, "validation rows"))
     if own.shots_per_class != "all":
         table = _few(table, read_classes(release, side), own.shots_per_class, seed)
     return table
@@ -38,20 +38,26 @@ def _require(release: Path, table: pa.Table, column: str, value: str | int) -> N
         raise UserError(str(release), f"no {column} '{value}' in it", did_you_mean(str(value), map(str, known)))
 
 
-def _first(table: pa.Table, ids: list[str], count: int, seed: int, purpose: str) -> pa.Table:
+def first(ids: list[str], count: int, seed: int, purpose: str) -> list[int]:
+    """The places of `count` ids by keyed draw, in order."""
     keys = draws(seed, purpose, ids)
-    chosen = sorted(range(len(ids)), key=lambda i: (keys[i], ids[i]))[:count]
-    return table.take(sorted(chosen))
+    return sorted(sorted(range(len(ids)), key=lambda i: (keys[i], ids[i]))[:count])
 
 
 def _few(table: pa.Table, classes: dict[str, str], count: int, seed: int) -> pa.Table:
     """The rows of `count` texts of each class, whose exemplars are among these texts too."""
     sources: list[str] = table["source_id"].to_pylist()
-    names = sorted({s for s in sources if s in classes})
+    kept = few({s: classes[s] for s in sources if s in classes}, count, seed)
+    shown = table["exemplar_ids"].to_pylist()
+    return table.filter(pa.array([s in kept and kept.issuperset(e or []) for s, e in zip(sources, shown, strict=True)]))
+
+
+def few(classes: dict[str, str], count: int, seed: int) -> set[str]:
+    """`count` ids of each class, by keyed draw."""
+    names = sorted(classes)
     keys = dict(zip(names, draws(seed, "shots per class", names), strict=True))
     kept: set[str] = set()
     for label in sorted(set(classes.values())):
         members = [s for s in names if classes[s] == label]
         kept.update(sorted(members, key=lambda s: (keys[s], s))[:count])
-    shown = table["exemplar_ids"].to_pylist()
-    return table.filter(pa.array([s in kept and kept.issuperset(e or []) for s, e in zip(sources, shown, strict=True)]))
+    return kept

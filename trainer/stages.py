@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from zhiling.console import note, table
 from zhiling.errors import UserError
+from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, read_manifest
 from zhiling.trainer.checkpoint import changes, claim
-from zhiling.trainer.config import InstructSettings, StageSettings, TrainSettings
+from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
+from zhiling.trainer.distributed import joined, leader_first, team
 
 if TYPE_CHECKING:
     from zhiling.trainer.adapters import Adapted
     from zhiling.trainer.batches import Batches, Drawn, Micro
+    from zhiling.trainer.loop import Watch
     from zhiling.trainer.loss import Loss
 
     Change = Callable[["Stage", Any, Any, Drawn], tuple[Batches, Loss]]
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one model: what it is made from and where; `dry` only says what it would cost."""
+    """One stage of one model: what it is made from and where; `dry` only says what it would cost, `watch` is told
+    of each validation.
+    """
 
     name: str
     release: Path
@@ -36,6 +41,7 @@ class Stage:
     settings: dict[str, Any]
     parent: Path | None
     dry: bool = False
+    watch: "Watch | None" = None
 
     @property
     def work(self) -> Path:
@@ -64,24 +70,39 @@ def identity(model: Path) -> str:
     return file_digest(model / MANIFEST) if (model / MANIFEST).is_file() else digest(files_below(model))
 
 
-def pretrain(release: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
-    """Train a tokenizer and a model from scratch on the train texts of a release's corpora."""
-    chosen = settings.model_dump(mode="json", include={"seed", "tokenizer", "model", "pretrain", "precision"})
-    stage = Stage("pretrain", Path(release), Path(folder), chosen, None, dry)
+def pretrain(
+    release: Path, settings: TrainSettings, folder: Path, dry: bool = False,
+    watch: "Watch | None" = None,
+) -> Path:
+    """Train a tokenizer and a model from scratch, or a checkpoint, on the train texts of a release's corpora."""
+    start = settings.pretrain.start
+    own = {"seed", "pretrain", "precision"} | (set() if start else {"tokenizer", "model"})
+    chosen = settings.model_dump(mode="json", include=own) | ({"context": settings.model.context} if start else {})
+    stage = Stage("pretrain", Path(release), Path(folder), chosen, start, dry, watch)
     return make(stage, lambda stage: _pretrain(stage, settings))
 
 
-def instruct(release: Path, pretrained: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
+def instruct(
+    release: Path, pretrained: Path, settings: TrainSettings, folder: Path, dry: bool = False,
+    watch: "Watch | None" = None,
+) -> Path:
     """Train a model on the rows of a release, with the loss on completions."""
     chosen = settings.model_dump(mode="json", include={"seed", "instruct", "precision"})
-    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained), dry)
+    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained), dry, watch)
     return make(stage, lambda stage: on_rows(stage, settings, settings.instruct))
 
 
-def finetune(release: Path, model: Path, settings: TrainSettings, folder: Path, dry: bool = False) -> Path:
-    """Train a model on one task's rows, perhaps on a few texts of each class only."""
+def finetune(
+    release: Path, model: Path, settings: TrainSettings, folder: Path, dry: bool = False,
+    watch: "Watch | None" = None,
+) -> Path:
+    """Train a model on one task's rows, or a head on its labels, perhaps on a few texts of each class only."""
     chosen = settings.model_dump(mode="json", include={"seed", "finetune", "precision"})
-    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model), dry)
+    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model), dry, watch)
+    if settings.finetune.head != "lm":
+        from zhiling.trainer.heads import train_head
+
+        return make(stage, lambda stage: train_head(stage, settings))
     return make(stage, lambda stage: on_rows(stage, settings, settings.finetune))
 
 
@@ -103,9 +124,12 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
             stage = replace(stage, folder=Path(folder) / "model")
             run(stage)
         return stage.folder
-    claim(stage.work, made_from)
-    run(stage)
-    shutil.rmtree(stage.work, ignore_errors=True)
+    with joined() as ranks:
+        with leader_first():
+            claim(stage.work, made_from)
+        run(stage)
+        if ranks.leads:
+            shutil.rmtree(stage.work, ignore_errors=True)
     return stage.folder
 
 
@@ -113,34 +137,53 @@ def _pretrain(stage: Stage, settings: TrainSettings) -> None:
     from zhiling.trainer.batches import Packed
     from zhiling.trainer.data import encode_texts, read_texts, write_rows
     from zhiling.trainer.masked import Masked, encode_words
-    from zhiling.trainer.model import new_model
-    from zhiling.trainer.tokenizer import load_tokenizer, train_tokenizer
+    from zhiling.trainer.model import context_of
+    from zhiling.trainer.tokenizer import end_of, frame_of
 
-    texts = list(read_texts(stage.release, "train"))
-    home = stage.work / "tokenizer"
-    if not home.exists():
-        learned = train_tokenizer(_tokenizer_texts(stage, settings, texts), settings.tokenizer, settings.model.context)
-        learned.save_pretrained(stage.work / "tokenizer.part")
-        (stage.work / "tokenizer.part").rename(home)
-    tokenizer = load_tokenizer(home)
-    own = settings.pretrain
-    held_out = list(read_texts(stage.release, "validation"))
-    masked, context, end = own.objective == "masked", settings.model.context, tokenizer.eos_token_id
-    made = {}
-    for side, found in (("train", texts), ("validation", held_out)):
+    own, made = settings.pretrain, {}
+    texts = {side: list(read_texts(stage.release, side)) for side in SIDES}
+    model, tokenizer = _started(stage, settings, texts["train"])
+    masked, end = own.objective == "masked", end_of(tokenizer)
+    context = min(settings.model.context, context_of(model.config))
+    for side, found in texts.items():
         encoded = encode_words(found, tokenizer, own.mask.whole_words) if masked else encode_texts(found, tokenizer)
         made[side] = write_rows(stage.work / side, encoded, len(tokenizer))
 
-    def blocks(side: str, tokens: int) -> Packed:
+    def blocks(side: Side, tokens: int) -> Packed:
+        shape = (made[side], context, tokens, settings.seed, end)
         if masked:
-            return Masked(made[side], context, tokens, settings.seed, end, tokenizer.mask_token_id, own.mask)
-        return Packed(made[side], context, tokens, settings.seed, end)
+            return Masked(*shape, tokenizer.mask_token_id, own.mask, own.document_masks, frame_of(tokenizer))
+        return Packed(*shape, own.document_masks)
 
     batches = blocks("train", own.batch_tokens)
     validation = blocks("validation", own.validation_rows * context).batch(0, own.micro_tokens)
-    model = new_model(settings.model, tokenizer, settings.seed)
-    counts = {side: rows.counts for side, rows in made.items()}
-    _train(stage, settings, own, model, tokenizer, batches, validation, counts)
+    counts: dict[str, Any] = {side: rows.counts for side, rows in made.items()}
+    fit(stage, settings, own, model, tokenizer, batches, validation, counts)
+
+
+def _started(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]) -> tuple[Any, Any]:
+    """The model to pretrain and its tokenizer: a checkpoint's, or new ones."""
+    from zhiling.trainer.model import ENCODERS, load_pair, new_model
+    from zhiling.trainer.tokenizer import load_tokenizer, train_tokenizer
+
+    if stage.parent:
+        model, tokenizer = load_pair(stage.parent)
+        wanted = "masked" if model.config.model_type in ENCODERS else "causal"
+        if settings.pretrain.objective != wanted:
+            raise UserError(str(stage.parent), f"a {model.config.model_type}, whose objective is {wanted}",
+                            f"set pretrain.objective to {wanted}")
+        if wanted == "masked" and tokenizer.mask_token_id is None:
+            raise UserError(str(stage.parent), "its tokenizer has no mask token", "give the model's own tokenizer")
+        return model, tokenizer
+    home = stage.work / "tokenizer"
+    with leader_first():
+        if not home.exists():
+            some = _tokenizer_texts(stage, settings, texts)
+            learned = train_tokenizer(some, settings.tokenizer, settings.model.context)
+            learned.save_pretrained(stage.work / "tokenizer.part")
+            (stage.work / "tokenizer.part").rename(home)
+    tokenizer = load_tokenizer(home)
+    return new_model(settings.model, tokenizer, settings.seed), tokenizer
 
 
 def _tokenizer_texts(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]) -> list[str]:
@@ -157,24 +200,21 @@ def on_rows(
     stage: Stage, settings: TrainSettings, own: InstructSettings, change: "Change | None" = None
 ) -> None:
     """Train on rows of a release, from the parent's weights; `change` may give other batches and another loss."""
-    from zhiling.trainer.batches import Drawn
-    from zhiling.trainer.data import SIDES, encode_examples, write_rows
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.model import load_pair
     from zhiling.trainer.select_rows import select_rows
-    from zhiling.trainer.tokenizer import load_tokenizer
+    from zhiling.trainer.stage_rows import drawn_rows
 
     assert stage.parent is not None
-    model, tokenizer = load_model(stage.parent), load_tokenizer(stage.parent)
-    prompt = own.adapter.virtual_tokens if own.adapter and own.adapter.method == "prompt" else 0
-    context, whole = model.config.max_position_embeddings - prompt, own.loss_on == "prompt_and_completion"
-    made = {}
+    model, tokenizer = load_pair(stage.parent)
+    if own.chat:
+        from zhiling.trainer.chat import with_chat
+
+        with_chat(model, tokenizer, settings.seed)
+    drawn = {}
     for side in SIDES if own.shots_per_class != 0 else SIDES[1:]:
         table = select_rows(stage.release, side, own, settings.seed)
-        encoded = encode_examples(table, tokenizer, context, whole)
-        made[side] = write_rows(stage.work / side, encoded, len(tokenizer))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    batches = Drawn(made["train"], own.batch_rows, settings.seed, pad, own.average) if "train" in made else None
-    held_out = Drawn(made["validation"], own.batch_rows, settings.seed, pad, own.average)
+        drawn[side] = drawn_rows(stage.work / side, table, model, tokenizer, own, settings.seed)
+    batches, held_out = drawn.get("train"), drawn["validation"]
     validation = held_out.some(range(len(held_out.rows)), own.micro_tokens)
     adapted = None
     if own.adapter and batches:
@@ -187,22 +227,31 @@ def on_rows(
 
         learned, loss = change(stage, model, tokenizer, batches)
         adapted = Adapted(model, loss, lambda: model)
-    counts: dict[str, Any] = {side: rows.counts for side, rows in made.items()}
-    _train(stage, settings, own, model, tokenizer, learned, validation, counts, adapted)
+    counts: dict[str, Any] = {side: found.rows.counts for side, found in drawn.items()}
+    fit(stage, settings, own, model, tokenizer, learned, validation, counts, adapted)
 
 
-def _train(
+def fit(
     stage: Stage, settings: TrainSettings, own: StageSettings, model: Any, tokenizer: Any, batches: "Batches | None",
     validation: "list[Micro]", counts: dict[str, Any], adapted: "Adapted | None" = None,
+    about: dict[str, Any] | None = None, score: Callable[[Any], dict[str, float]] | None = None,
 ) -> None:
-    """Run the loop and export what it found; without batches (no row to learn from) the model as it is."""
+    """Run the loop and export what it found; without batches (no row to learn from) the model as it is.
+
+    `about` is what more its manifest says, `score` how the best weights do on validation.
+    """
+    import torch
+
     from zhiling.trainer.device import bf16_wanted, flops_per_token, peak_flops, pick_device, use_threads
     from zhiling.trainer.export import export
     from zhiling.trainer.loop import Outcome, Run, evaluate, train
     from zhiling.trainer.loss import token_loss
     from zhiling.trainer.plan import plan
+    from zhiling.trainer.tracking import trackers
 
+    ranks = team(settings.parallel)
     device = pick_device()
+    torch.manual_seed(draw(settings.seed, "dropout", stage.name) >> 1)
     use_threads(sum(p.numel() for p in model.parameters()), device)
     bf16 = bf16_wanted(settings.precision, device)
     model, loss = (adapted.model, adapted.loss) if adapted else (model, token_loss)
@@ -212,10 +261,16 @@ def _train(
     else:
         share = counts["train"]["learned"] / counts["train"]["tokens"]
         flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])
-        run = Run(stage.name, batches, validation, loss, own, stage.work, bf16, flops, peak_flops(device, bf16))
+        run = Run(
+            stage.name, batches, validation, loss, own, stage.work, bf16, flops, peak_flops(device, bf16), ranks,
+            stage.watch,
+        )
         if stage.dry:
             table(f"{stage.name}, not run", ["what", "how much"], plan(model, run).lines())
             return
-        outcome = train(model, run)
+        logs = settings.log_to if ranks.leads else []
+        with trackers(logs, stage.folder.name, stage.settings, stage.folder.parent / "logs") as found:
+            outcome = train(model, replace(run, trackers=found))
         model = adapted.finish() if adapted else model
-    export(stage, model, tokenizer, outcome, counts)
+    if ranks.leads:
+        export(stage, model, tokenizer, outcome, counts, about or {}, score(model) if score else {})

@@ -60,6 +60,40 @@ def tokenizer(pretrained: Path) -> Any:
     return load_tokenizer(pretrained)
 
 
+@pytest.fixture(scope="session")
+def encoder(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked model of ours, pretrained for six steps."""
+    from zhiling.trainer.config import TrainSettings
+    from zhiling.trainer.stages import pretrain
+
+    small = {**TINY["model"], "hidden": 64, "family": "encoder"}
+    own = {**TINY, "model": small, "pretrain": {**TINY["pretrain"], "objective": "masked"}}
+    return pretrain(release, TrainSettings.model_validate(own), tmp_path_factory.mktemp("models") / "encoder")
+
+
+@pytest.fixture(scope="session")
+def bert(reviews: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stranger's checkpoint: a BERT of random weights whose tokenizer has a token for each character."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+
+    from zhiling.trainer.model import quiet
+
+    quiet()
+    home = tmp_path_factory.mktemp("models") / "bert"
+    characters = sorted({c for row in reviews for c in row["text"].lower() if c.strip()})
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
+    BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(home)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        BertForMaskedLM(config).save_pretrained(home)
+    return home
+
+
 @pytest.fixture
 def model(pretrained: Path) -> Any:
     """A fresh copy of the pretrained model."""
