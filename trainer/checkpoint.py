@@ -123,12 +123,12 @@ def write_tensors(folder: Path, numbers: Mapping[str, Any], tensors: Mapping[str
 
 def _write_together(team: Team, folder: Path, state: State) -> None:
     """As `write_tensors`, each rank the part that it holds."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     with atomic_folder(folder) if team.leads else nullcontext(folder.with_name(f".{folder.name}.part")) as part:
         team.wait()  # until the leader has made the folder
-        writer = dcp.HuggingFaceStorageWriter(str(part), save_distributed=True)
-        dcp.save(dict(state.tensors), storage_writer=writer)
+        save(dict(state.tensors), storage_writer=HuggingFaceStorageWriter(str(part), save_distributed=True))
         if team.leads:
             write_json(part / "state.json", state.numbers())
             write_manifest(part, "checkpoint", {})
@@ -153,33 +153,33 @@ def _read_tensors(folder: Path) -> dict[str, Any]:
 
     if (folder / WHOLE).is_file():
         return load_file(folder / WHOLE)
-    import torch
-    import torch.distributed.checkpoint as dcp
-
-    reader = dcp.HuggingFaceStorageReader(str(folder))
-    held = reader.read_metadata().state_dict_metadata
-    found = {name: torch.empty(about.size, dtype=about.properties.dtype) for name, about in held.items()}
     with warnings.catch_warnings():  # that one process reads alone is meant
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-        dcp.load(found, storage_reader=reader, no_dist=True)
-    return found
+        return _read_parts(folder, {}, no_dist=True)
 
 
 def _restore_together(model: Any, optimizers: list[Any], folder: Path) -> None:
     """Each rank reads what it holds, whoever wrote it."""
-    import torch
-    import torch.distributed.checkpoint as dcp
+    restore(model, optimizers, _read_parts(folder, dict(model.named_parameters())))
 
-    reader = dcp.HuggingFaceStorageReader(str(folder))
-    held = reader.read_metadata().state_dict_metadata
-    places = dict(model.named_parameters())
-    tensors = {}
+
+def _read_parts(folder: Path, like: Mapping[str, Any], no_dist: bool = False) -> dict[str, Any]:
+    """The tensors of a checkpoint, whole, or in the parts in which this rank holds the parameters in `like`."""
+    import torch
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    reader = HuggingFaceStorageReader(str(folder))
+    held: dict[str, Any] = dict(reader.read_metadata().state_dict_metadata)
+    found = {}
     for name, about in held.items():
-        own = places.get(name.split(".", 3)[-1] if name.startswith("optimizer.") else name.removeprefix("model."))
-        like = own is not None and about.size == own.shape
-        tensors[name] = torch.empty_like(own) if like else torch.empty(about.size, dtype=about.properties.dtype)
-    dcp.load(tensors, storage_reader=reader)
-    restore(model, optimizers, tensors)
+        own = like.get(name.split(".", 3)[-1] if name.startswith("optimizer.") else name.removeprefix("model."))
+        if own is not None and about.size == own.shape:
+            found[name] = torch.empty_like(own)
+        else:
+            found[name] = torch.empty(about.size, dtype=about.properties.dtype)
+    load(found, storage_reader=reader, no_dist=no_dist)
+    return found
 
 
 def training_state(model: Any, optimizers: list[Any]) -> dict[str, Any]:

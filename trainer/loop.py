@@ -95,7 +95,10 @@ def train(model: Any, run: Run) -> Outcome:
         log = Log(run, state)
         with progress(run.name, run.steps) as bar:
             bar(state.step)
-            _steps(trained, lose, optimizers, run, state, checkpoints, log, bar)
+            try:
+                _steps(trained, lose, optimizers, run, state, checkpoints, log, bar)
+            finally:
+                log.flush()
         checkpoints.wait()
     assert state.best_step is not None and state.best_loss is not None
     run.team.wait()
@@ -126,16 +129,15 @@ def _steps(
             _keep_best(model, run, state, valid)
         bar(1, log.step(state, loss, valid, optimizers[0].param_groups[0]["lr"]))
         if log.exploded:
-            raise _stopped(run, state, micros, "exploded", log.exploded)
+            raise _stopped(run, state.step - 1, micros, "exploded", log.exploded)
         if valid is not None and run.watch:
             run.watch(math.ceil(state.step / run.steps_between_validations), valid)
-        if due and not last and loss <= log.limit:
+        if due and not last and loss <= log.limit / 2:  # a loss on its way up is nothing to go on from
             log.flush()
             state.tensors = training_state(model, optimizers)
             checkpoints.save(state)
             state.tensors = {}
             saved = monotonic()
-    log.flush()
 
 
 def _ahead(run: Run, state: State, device: Any) -> Iterator[tuple[list[Micro], list[OnDevice]]]:
@@ -177,7 +179,7 @@ def _step(
     due = float(run.team.leads and since_saved >= run.settings.checkpoint_seconds)
     loss, due = run.team.sum(torch.stack([total, total.new_tensor(due)])).tolist()
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise _stopped(run, state, micros, "not-finite", f"the loss is not finite ({loss})")
+        raise _stopped(run, state.step, micros, "not-finite", f"the loss is not finite ({loss})")
     for optimizer in optimizers:
         optimizer.step()
     return loss, bool(due)
@@ -203,14 +205,14 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _stopped(run: Run, state: State, micros: list[Micro], why: str, saw: str) -> UserError:
+def _stopped(run: Run, step: int, micros: list[Micro], why: str, saw: str) -> UserError:
     rows = [row for micro in micros for row in micro.rows]
     path = run.work / f"{why}.json"
     if run.team.leads:
-        write_json(path, {"step": state.step, "saw": saw, "rows": rows})
+        write_json(path, {"step": step, "saw": saw, "rows": rows})
     shown = ", ".join(rows[:3]) + (f" and {len(rows) - 3} more" if len(rows) > 3 else "")
     return UserError(
-        f"{run.name}, step {state.step}", f"{saw} on rows {shown} (all in {path})",
+        f"{run.name}, step {step}", f"{saw} on rows {shown} (all in {path})",
         "lower the learning rate or mend the rows; the last good checkpoint is kept",
     )
 

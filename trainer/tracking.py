@@ -8,10 +8,12 @@ tracker whose package is not installed. No token is read here or printed.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from zhiling.errors import UserError
+from zhiling.store import canonical_json
 
 Tracker = Callable[[int, Mapping[str, Any]], None]
 NUMBERS = ("loss", "validation_loss", "lr", "tokens", "tokens_per_s")
@@ -31,18 +33,15 @@ def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 @contextmanager
 def _tensorboard(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
-    with _needed("tensorboard"):
-        import tensorboard  # noqa: F401
+    _needed("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    from zhiling.store import canonical_json
-
-    with SummaryWriter(str(folder / name)) as writer:  # type: ignore[no-untyped-call]
-        writer.add_text("settings", canonical_json(settings), 0)  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder / name)) as writer:
+        writer.add_text("settings", canonical_json(settings), 0)
 
         def track(step: int, line: Mapping[str, Any]) -> None:
             for key, value in _numbers(line).items():
-                writer.add_scalar(key, value, step)  # type: ignore[no-untyped-call]
+                writer.add_scalar(key, value, step)
 
         yield track
 
@@ -50,8 +49,7 @@ def _tensorboard(name: str, settings: Mapping[str, Any], folder: Path) -> Iterat
 @contextmanager
 def _trackio(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
     os.environ.setdefault("TRACKIO_DIR", str(folder))  # read when it is imported
-    with _needed("trackio"):
-        import trackio
+    trackio = _needed("trackio")
     trackio.init(project="zhiling", name=name, config=dict(settings), resume="allow")
     try:
         yield lambda step, line: trackio.log(_numbers(line), step=step)
@@ -61,8 +59,7 @@ def _trackio(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[T
 
 @contextmanager
 def _wandb(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
-    with _needed("wandb"):
-        import wandb
+    wandb = _needed("wandb")
     folder.mkdir(parents=True, exist_ok=True)
     mode = os.environ.get("WANDB_MODE", "offline")
     run = wandb.init(project="zhiling", name=name, config=dict(settings), dir=str(folder), mode=mode)
@@ -72,10 +69,9 @@ def _wandb(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tra
         run.finish()
 
 
-@contextmanager
-def _needed(package: str) -> Iterator[None]:
+def _needed(package: str) -> Any:
     try:
-        yield
+        return import_module(package)
     except ModuleNotFoundError:
         do = f"pip install {package}, or take it out"
         raise UserError("train.log_to", f"{package} is not installed", do) from None

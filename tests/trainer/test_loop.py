@@ -19,7 +19,7 @@ from zhiling.trainer.batches import Drawn
 from zhiling.trainer.config import InstructSettings, ModelSettings, OptimizerSettings
 from zhiling.trainer.data import Rows, encode_examples, read_examples, write_rows
 from zhiling.trainer.forward import hidden_states
-from zhiling.trainer.loop import Run, evaluate, train
+from zhiling.trainer.loop import Run, Stop, evaluate, train
 from zhiling.trainer.loss import OnDevice, token_loss
 from zhiling.trainer.model import load_model, new_model
 
@@ -132,6 +132,39 @@ def test_a_loss_that_is_not_finite_stops_with_the_rows(model: Any, rows: Rows, t
     report = json.loads((tmp_path / "not-finite.json").read_text(encoding="utf-8"))
     assert sorted(report["rows"]) == sorted(name for m in run.batches.batch(3, 1 << 16) for name in m.rows)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[-1] == "step-00000003"
+
+
+def test_a_loss_that_explodes_stops_with_the_rows_and_a_checkpoint_from_before(
+    release: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """A learning rate of 1 for real: the mean of the last ten losses goes above five times that of the first ten."""
+    table = read_examples(release, "train")
+    short = table.filter([len(prompt) < 90 for prompt in table["prompt"].to_pylist()]).slice(0, 20)
+    rows = write_rows(tmp_path / "rows", encode_examples(short, tokenizer, 256, whole=False), len(tokenizer))
+    model = new_model(ModelSettings(preset="pico", hidden=256, layers=1, context=256), tokenizer, seed=1)
+    absurd = OptimizerSettings(learning_rate=1, warmup=0.5, weight_decay=0)
+    run = a_run(rows, tmp_path, batch_rows=2, epochs=12, validate_every=1e4, optimizer=absurd)
+    with pytest.raises(UserError, match=r"step \d+: the loss exploded \(mean of the last 10: .*limit .*rows \w+"):
+        train(model, run)
+    report = json.loads((tmp_path / "exploded.json").read_text(encoding="utf-8"))
+    assert sorted(report["rows"]) == sorted(name for m in run.batches.batch(report["step"], 1024) for name in m.rows)
+    newest = int(max(p.name for p in (tmp_path / "checkpoints").iterdir()).removeprefix("step-"))
+    seen = losses(tmp_path)  # what was written before the stop
+    limit = 5 * sum(seen[:10]) / 10
+    assert 10 < newest <= report["step"] and seen[newest - 1] <= limit / 2
+
+
+def test_a_watch_is_told_of_each_validation_and_may_stop_the_run(model: Any, rows: Rows, tmp_path: Path) -> None:
+    told = []
+
+    def watch(number: int, loss: float) -> None:
+        told.append((number, loss))
+        if number == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(model, replace(a_run(rows, tmp_path, epochs=3), watch=watch))
+    assert [number for number, _ in told] == [1, 2] and told[1][1] < told[0][1]
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(

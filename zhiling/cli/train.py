@@ -1,4 +1,4 @@
-"""`zhiling train`, `predict`: a release to a model, and a model's answers."""
+"""`zhiling train`, `sweep`, `predict`: a release to a model, which settings do best, and a model's answers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,15 +18,24 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder that the model go
 
 def register(app: typer.Typer) -> None:
     """Add this file's top-level commands to `app`."""
+    app.command("sweep")(sweep)
     app.command("predict")(predict)
 
 
 @app.command()
-def pretrain(release: Release, out: Out, recipe: Recipe = None, dry_run: Dry = False) -> None:
+def pretrain(
+    release: Release,
+    out: Out,
+    recipe: Recipe = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Folder of a checkpoint to start from.")] = None,
+    dry_run: Dry = False,
+) -> None:
     """Train a tokenizer and a model from scratch on a release's texts. A killed run goes on where it was."""
     from zhiling.trainer.stages import pretrain as run
 
-    _show(run(release, _settings(recipe), out, dry_run), dry_run)
+    settings = _settings(recipe)
+    own = settings.pretrain.model_copy(update={"start": start} if start else {})
+    _show(run(release, settings.model_copy(update={"pretrain": own}), out, dry_run), dry_run)
 
 
 @app.command()
@@ -52,6 +61,7 @@ def finetune(
     pack: Annotated[list[str] | None, typer.Option("--pack", "-p", help="Rows of this pack only.")] = None,
     template: Annotated[list[str] | None, typer.Option("--template", "-t", help="Rows of this template only.")] = None,
     shots_per_class: Annotated[str, typer.Option(help="Texts of each class: a number, or all.")] = "all",
+    head: Annotated[str | None, typer.Option(help="lm, or a classification head: sequence, token.")] = None,
     dry_run: Dry = False,
 ) -> None:
     """Train a model on one task's rows, or on a few texts of each class."""
@@ -59,9 +69,11 @@ def finetune(
     from zhiling.trainer.stages import finetune as run
 
     settings = _settings(recipe)
+    if head not in (None, "lm", "sequence", "token"):
+        raise UserError("--head", f"'{head}'", "give lm, sequence or token")
     if shots_per_class != "all" and not shots_per_class.isdecimal():
         raise UserError("--shots-per-class", f"'{shots_per_class}'", "give a number, or all")
-    asked = {"packs": pack, "templates": template, "shots_per_class": shots_per_class}
+    asked = {"packs": pack, "templates": template, "shots_per_class": shots_per_class, "head": head}
     own = settings.finetune.model_copy(update={k: _number(v) for k, v in asked.items() if v and v != "all"})
     _show(run(release, model, settings.model_copy(update={"finetune": own}), out, dry_run), dry_run)
 
@@ -87,6 +99,44 @@ def carry_on(
     print(out)
 
 
+def sweep(
+    recipe: Annotated[Path, typer.Argument(help="YAML file whose `sweep` section says what to try.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where everything goes.")] = Path("out"),
+    release: Annotated[Path | None, typer.Option(help="A release; built from the recipe where absent.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Model before the stage; trained where absent.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="So many, whatever the recipe says.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Trials side by side.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="All trials as JSON, the best first.")] = False,
+) -> None:
+    """Try settings of one stage, by validation loss, and write the best recipe out. A killed sweep goes on."""
+    import json
+
+    from zhiling.console import table
+    from zhiling.settings import parse, read_yaml
+    from zhiling.trainer.config import TrainSettings
+    from zhiling.trainer.sweep import prepared, read_sweep, write_best
+    from zhiling.trainer.sweep import sweep as run
+
+    document = read_yaml(recipe)
+    settings = read_sweep(document, trials)
+    train = parse(TrainSettings, document, document.data.get("train") or {}, ("train",))
+    if release is None:
+        from zhiling.builders.pipeline import build
+
+        release = build(recipe, out)
+    home = out / "sweeps" / recipe.stem
+    parent = prepared(settings, train, release, model, home)
+    rows = run(settings, document.data.get("train") or {}, release, parent, home, workers)
+    best = write_best(document, settings, rows[0])
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+    else:
+        names = ["trial", "state", "value", *settings.search]
+        shown = [[f"{v:.4g}" if isinstance(v := row.get(n), float) else v for n in names] for row in rows[:10]]
+        table(f"best of {len(rows)} trials", names, shown)
+        print(best)
+
+
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
     pack: Annotated[str, typer.Argument(help="A shipped pack (zh/sentiment) or a pack's folder.")],
@@ -107,8 +157,8 @@ def _show(folder: Path, dry_run: bool) -> None:
         print(folder)
 
 
-def _number(value: str | list[str]) -> int | list[str]:
-    return int(value) if isinstance(value, str) else value
+def _number(value: str | list[str]) -> int | str | list[str]:
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _settings(recipe: Path | None) -> "TrainSettings":
