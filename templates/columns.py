@@ -84,7 +84,7 @@ def _look(column: Sequence[Any], spans: bool, levels: int) -> tuple[int, Marks]:
         return _longest(printed), printed
     if any(is_deep(value, levels) for value in column):
         raise RecursionError
-    return max(map(measure, column)), list(map(_json_shape, column))
+    return max(map(measure, column)), list(map(_span_shape if spans else _json_shape, column))
 
 
 def _look_at_keys(column: Sequence[Any], keys: Sequence[Any], spans: bool, levels: int) -> tuple[int, Marks]:
@@ -111,8 +111,12 @@ def shape(kind: ColumnType, value: Any) -> Hashable:
     if kind == "label":
         return str(value)
     if kind == "spans":
-        return tuple((bool(span["text"]), span["label"], *span) for span in value)
+        return tuple(map(_span_shape, value))
     return _json_shape(value)
+
+
+def _span_shape(span: Any) -> Hashable:
+    return (bool(span["text"]), span["label"], *span)
 
 
 def _json_shape(value: Any) -> Hashable:

@@ -11,7 +11,7 @@ from zhiling.templates.columns import MOST_LEVELS, is_deep, look, look_closely, 
 
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     "label": st.sampled_from(["a", "b"]), "string": TEXT, "strings": st.lists(TEXT, max_size=3),
-    "spans": st.lists(span(["PER", "LOC"]).flatmap(lambda s: st.permutations(list(s.items())).map(dict)), max_size=3),
+    "spans": st.lists(span(["PER", "LOC"]).map(lambda s: s | {"start": s["start"] % 2}).flatmap(lambda s: st.permutations(list(s.items())).map(dict)), max_size=3),
     "json": JSON | st.fixed_dictionaries({"name": TEXT, "tags": st.lists(TEXT, max_size=2)}),
 }
 
@@ -25,6 +25,12 @@ def test_values_with_equal_marks_have_one_shape(kind: Any, data: st.DataObject) 
     shapes: dict[Any, Any] = {}
     for mark, value in zip(found.marks or [None] * len(column), column, strict=True):
         assert shapes.setdefault(mark, shape(kind, value)) == shape(kind, value)
+
+
+def test_labels_of_spans_are_told_apart_whatever_order_their_keys_have() -> None:
+    one, two = ({"start": 0, "text": "a", "label": label} for label in "xy")
+    found = look("spans", [[one], [two], [{"label": "x", "text": "a", "start": 0}]])
+    assert found is not None and found.marks is not None and len(set(found.marks)) == 3
 
 
 @pytest.mark.parametrize(("kind", "column"), [
