@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from zhiling.builders.decontaminate import inputs
 from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_recipe, recipe_packs
 from zhiling.builders.retrieve import passages_digest
 from zhiling.builders.sources import CorpusSettings
+from zhiling.console import note
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import Columns
 from zhiling.settings import Document
@@ -31,6 +32,7 @@ class Plan:
     sources: Mapping[str, list[Source]]   # by corpus
     base: Path                            # the folder that the recipe's paths start from
     previous: Path | None = None          # the release whose rows keep their side
+    left_out: Mapping[str, str] = field(default_factory=dict)  # corpora whose sources are broken, and how
 
     @property
     def made_from(self) -> str:
@@ -58,6 +60,11 @@ class Plan:
         """By corpus: digest of the file that its passages come from. Raises UserError where one is absent."""
         named = {c.name: c.retrieve.passages for c in self.recipe.corpora if c.retrieve and c.retrieve.passages}
         return {name: passages_digest(self.base / path, path) for name, path in named.items()}
+
+    def where(self, corpus: CorpusSettings) -> str:
+        """Where the recipe names a corpus."""
+        names = [each.get("name") for each in self.document.data["corpora"]]
+        return self.document.where(("corpora", names.index(corpus.name)))
 
     def pack(self, corpus: CorpusSettings) -> Pack:
         """The pack of a corpus."""
@@ -90,14 +97,35 @@ def make_plan(recipe_path: Path, base: Path | None = None, packs_from: Mapping[s
         if name not in (known := [c.name for c in recipe.corpora]):
             where = document.where(("mixture", "weights", name))
             raise UserError(where, f"no corpus '{one_line(name)}'", did_you_mean(name, known))
-    sources = {}
+    sources, broken = _sources(recipe, packs, base)
+    left_out = {name: str(error) for name, error in broken.items()}
+    for name, error in left_out.items():
+        note(f"corpus '{name}' is left out: {error} (`strict: true` would stop here)")
+    recipe = recipe.model_copy(update={"corpora": [c for c in recipe.corpora if c.name in sources]})
+    packs = {name: pack for name, pack in packs.items() if name in {c.pack for c in recipe.corpora}}
+    return Plan(recipe, document, packs, sources, base, _previous(recipe, document, base), left_out)
+
+
+def _sources(
+    recipe: Recipe, packs: Mapping[str, Pack], base: Path
+) -> tuple[dict[str, list[Source]], dict[str, UserError]]:
+    """By corpus: its sources, or what is broken about them.
+
+    Raises UserError where all are, or one in a strict recipe.
+    """
+    found, broken = {}, {}
     for corpus in recipe.corpora:
         pack = packs[corpus.pack]
-        columns = pack.settings.columns
-        sources[corpus.name] = plan_sources(
-            corpus, columns, known_labels(pack), pack.settings.language, base, recipe.clean
-        )
-    return Plan(recipe, document, packs, sources, base, _previous(recipe, document, base))
+        columns, language = pack.settings.columns, pack.settings.language
+        try:
+            found[corpus.name] = plan_sources(corpus, columns, known_labels(pack), language, base, recipe.clean)
+        except UserError as error:
+            if recipe.strict:
+                raise
+            broken[corpus.name] = error
+    if not found:
+        raise next(iter(broken.values()))
+    return found, broken
 
 
 def _previous(recipe: Recipe, document: Document, base: Path) -> Path | None:

@@ -20,7 +20,8 @@ def rebuild(release: Path, base: Path, workers: int = 1) -> list[str]:
     """
     about = read_manifest(release, "release")
     recipe, _ = read_recipe(release / "recipe.yaml")
-    packs = {c.pack: release / "packs" / about["corpora"][c.name]["pack"] for c in recipe.corpora}
+    built = [c for c in recipe.corpora if c.name in about["corpora"]]
+    packs = {c.pack: release / "packs" / about["corpora"][c.name]["pack"] for c in built}
     plan = make_plan(release / "recipe.yaml", base, packs)
     with TemporaryDirectory(prefix="zhiling-rebuild-") as scratch:
         again = read_manifest(build_plan(plan, Path(scratch), workers), "release")

@@ -64,6 +64,7 @@ class Recipe(Settings):
         None, min_length=20, description="why the release may be shared though a source forbids it or states no licence"
     )
     corpora: list[CorpusSettings] = Field(min_length=1)
+    strict: bool = Field(False, description="stop where a source is broken, rather than leave its corpus out")
     clean: CleanSettings = CleanSettings()
     split: SplitSettings = SplitSettings()
     decontaminate: DecontaminateSettings | None = None

@@ -93,6 +93,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
             }
             for c in plan.recipe.corpora
         },
+        "left_out": dict(plan.left_out),
         "ledger": {name: _ledger(counts, rejects[name]) for name, counts in built.counts.items()},
         "leak": {
             **asdict(built.leak), **measure([p for files in built.splits.values() for p in files]),

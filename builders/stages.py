@@ -74,11 +74,11 @@ def read(run: Run) -> Tables:
         tables[corpus.name] = [s.output for s in here]
         shards += here
     run.engine.map(read_unit, shards, "read")
-    for i, corpus in enumerate(run.plan.recipe.corpora):
+    for corpus in run.plan.recipe.corpora:
         _say_what_was_not_read(corpus.name, tables[corpus.name])
         if not count_rows(tables[corpus.name]):
-            where = run.plan.document.where(("corpora", i))
-            raise UserError(where, f"corpus '{corpus.name}' has no usable row", "see its sources, mapping and encoding")
+            saw = f"corpus '{corpus.name}' has no usable row"
+            raise UserError(run.plan.where(corpus), saw, "see its sources, mapping and encoding")
     return tables
 
 

@@ -22,7 +22,7 @@ def test_the_card_tells_all_of_it(make: RecipeMaker, reviews: list[dict[str, str
     assert "- reviews (unknown): states no licence." in card
     assert "shared all the same, because: The owner agreed by letter on 2026-01-02: \\<b\\>all" in card
     assert "## 改写 / Augmentation" in card
-    ledger = next(line for line in card.splitlines() if line.startswith("| reviews |") and line.count("|") == 11)
+    ledger = next(line for line in card.splitlines() if line.startswith("| reviews |") and line.count("|") == 12)
     assert ledger.split("|")[-2].strip() != ledger.split("|")[-3].strip()
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import RecipeMaker
 from zhiling.builders.explain import explain
 from zhiling.builders.pipeline import build
+from zhiling.builders.rebuild import rebuild
 from zhiling.errors import UserError
 from zhiling.store import read_manifest
 
@@ -46,6 +47,14 @@ def rows_of(release: Path) -> list[dict[str, Any]]:
 def listed(release: Path) -> dict[str, dict[str, Any]]:
     lines = (release / "review" / "passages.jsonl").read_text("utf-8").splitlines()
     return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def test_a_rebuild_finds_the_same_passages(shop: RecipeMaker, tmp_path: Path) -> None:
+    release = build(shop.recipe(corpus=service(count=3)), tmp_path / "out")
+    assert rebuild(release, shop.folder) == []
+    faq = shop.folder / "faq.jsonl"
+    faq.write_text("".join(faq.read_text("utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    assert any(line.startswith("corpus/reviews/") for line in rebuild(release, shop.folder))
 
 
 def test_the_gold_passage_stands_at_its_recorded_rank(shop: RecipeMaker, tmp_path: Path) -> None:
