@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 Pair = tuple[str, str]
+Options = tuple[tuple[str, bool], ...]
 Encoded = tuple[Pair | None, list[int], list[int]]
 CHECKED = 16      # pairs that are encoded whole too
 LEAST = 8         # characters that the line begins before the context's end
@@ -27,10 +28,10 @@ def encode_pairs(lm: Any, pairs: Sequence[Pair]) -> list[Encoded] | None:
     if not all(c and (not bos or not c.startswith(bos)) for c, _ in moved):
         return None
     contexts = list(dict.fromkeys(c for c, _ in moved))
-    special = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
+    special: Options = () if lm.add_bos_token is None else (("add_special_tokens", lm.add_bos_token),)
     whole = dict(zip(contexts, _encode(tokenizer, contexts, special), strict=True))
     lines = {c: c[_cut(c) :] for c in contexts}
-    bare = {"add_special_tokens": False}
+    bare: Options = (("add_special_tokens", False),)
     alone = {c: special if line == c else bare for c, line in lines.items()}
     ends = _encode_each(tokenizer, [(lines[c], alone[c]) for c in contexts])
     end = dict(zip(contexts, ends, strict=True))
@@ -41,7 +42,7 @@ def encode_pairs(lm: Any, pairs: Sequence[Pair]) -> list[Encoded] | None:
     tails = {pair: tokens[len(end[pair[0]]) :] for pair, tokens in zip(asked, joined, strict=True)}
     step = max(1, len(asked) // CHECKED)
     for c, k in asked[::step]:
-        if tokenizer.encode(c + k, **special)[len(whole[c]) :] != tails[c, k]:
+        if tokenizer.encode(c + k, **dict(special))[len(whole[c]) :] != tails[c, k]:
             return None
     return [(pair, whole[c], tails[c, k]) for pair, (c, k) in zip(pairs, moved, strict=True)]
 
@@ -58,21 +59,22 @@ def _cut(context: str) -> int:
     return at if at < len(context) and not context[at].isspace() else 0
 
 
-def _encode_each(tokenizer: Any, texts: Sequence[tuple[str, dict[str, bool]]]) -> list[list[int]]:
-    """Tokens of each text with its own options, those of equal options in one call."""
-    found: list[list[int]] = [[] for _ in texts]
-    kinds: dict[tuple[tuple[str, bool], ...], list[int]] = {}
-    for i, (_, options) in enumerate(texts):
-        kinds.setdefault(tuple(options.items()), []).append(i)
-    for kind, places in kinds.items():
-        for i, tokens in zip(places, _encode(tokenizer, [texts[i][0] for i in places], dict(kind)), strict=True):
-            found[i] = tokens
-    return found
+def _encode_each(tokenizer: Any, texts: Sequence[tuple[str, Options]]) -> list[list[int]]:
+    """Tokens of each text with its own options: equal ones are encoded once, those of equal options in one call."""
+    kinds: dict[Options, list[str]] = {}
+    for text, options in dict.fromkeys(texts):
+        kinds.setdefault(options, []).append(text)
+    found = {
+        (text, options): tokens
+        for options, those in kinds.items()
+        for text, tokens in zip(those, _encode(tokenizer, those, options), strict=True)
+    }
+    return [found[text] for text in texts]
 
 
-def _encode(tokenizer: Any, texts: Sequence[str], options: dict[str, bool]) -> list[list[int]]:
+def _encode(tokenizer: Any, texts: Sequence[str], options: Options) -> list[list[int]]:
     found: list[list[int]] = []
     for start in range(0, len(texts), BATCH):
         part = list(texts[start : start + BATCH])
-        found += tokenizer(part, return_attention_mask=False, return_token_type_ids=False, **options)["input_ids"]
+        found += tokenizer(part, return_attention_mask=False, return_token_type_ids=False, **dict(options))["input_ids"]
     return found

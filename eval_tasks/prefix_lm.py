@@ -8,7 +8,8 @@ goes to `hf`'s own way; a trial on the model itself decides, not its name.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -166,10 +167,11 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         ids, positions, mask = _tensors(rows, prefix, self.device)
         room = prefix + ids.shape[1]
         cache = cache_of(self.layers, shared, len(rows), room) if shared else None
-        hidden_BTD = self.hidden(ids, positions, mask, cache)
         places = sorted({(b, at) for b, row in enumerate(rows) for steps in row.tree.steps for at, _ in steps})
         index = {place: n for n, place in enumerate(places)}
         at_b, at_t = torch.tensor(places, device=self.device).T
+        with self._last_mlp_only_at(at_b, at_t):
+            hidden_BTD = self.hidden(ids, positions, mask, cache)
         steps = [
             (index[b, at], token, request)
             for b, row in enumerate(rows)
@@ -181,6 +183,33 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         for (_, _, request), value, greedy in zip(steps, logprob.tolist(), best.tolist(), strict=True):
             total, all_greedy = scores.get(request, (0.0, True))
             scores[request] = (total + value, all_greedy and greedy)
+
+    @contextmanager
+    def _last_mlp_only_at(self, at_b: Tensor, at_t: Tensor) -> Iterator[None]:
+        """Nothing reads what the last layer's MLP makes of other tokens: it works on each token alone."""
+        shape: list[torch.Size] = []
+
+        def take(module: Any, given: tuple[Tensor, ...]) -> Tensor:
+            shape.append(given[0].shape)
+            return given[0][at_b, at_t]
+
+        def put_back(module: Any, given: Any, made: Tensor) -> Tensor:
+            whole = made.new_zeros(shape.pop())
+            whole[at_b, at_t] = made
+            return whole
+
+        with ExitStack() as hooks:
+            for mlp in self._last_mlp:
+                hooks.enter_context(mlp.register_forward_pre_hook(take))
+                hooks.enter_context(mlp.register_forward_hook(put_back))
+            yield
+
+    @cached_property
+    def _last_mlp(self) -> list[Any]:
+        """The last layer's MLP where it is a plain one (no experts), else nothing."""
+        modules = self._decoder.named_modules()
+        name = f".{self.layers - 1}.mlp"
+        return [m for at, m in modules if at.endswith(name) and type(m).__name__.endswith("MLP")][:1]
 
     def hidden(
         self, ids: Tensor, positions: Tensor | None = None, mask: Tensor | None = None, cache: Any = None
