@@ -26,7 +26,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from zhiling.builders.clean import fold_key
+from zhiling.builders.clean import first_of, fold_all
+from zhiling.builders.columns import hashed
 from zhiling.builders.groups import find_groups
 from zhiling.builders.near_duplicates import NearSettings, compare, sketch
 from zhiling.builders.shingles import shingle
@@ -75,11 +76,11 @@ def ours(texts: list[str]) -> Run:
     tables, keys = [], []
     for i in range(0, len(texts), SHARD):
         part = texts[i : i + SHARD]
-        own = [fold_key([text]) for text in part]
-        keys += own
-        first = {key: n for n, key in reversed(list(enumerate(own)))}
-        shown = [part[n] for n in first.values()]
-        columns: dict[str, Any] = {"key": list(first), "id": list(first), "text": shown}
+        own = hashed(fold_all([part]))
+        keys += own.to_pylist()
+        first = first_of(own)
+        shown = [part[n] for n in np.flatnonzero(first).tolist()]
+        columns: dict[str, Any] = dict.fromkeys(("key", "id"), own.filter(pa.array(first))) | {"text": shown}
         columns |= {"language": ["zh"] * len(shown), "ties": pa.nulls(len(shown), pa.list_(pa.string()))}
         before = perf_counter()
         columns["bands"] = sketch(shown, "zh", NEAR)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zhiling.builders.columns import hashed
+from zhiling.builders.columns import hashed, new_table, translated
 from zhiling.builders.engines import Piece, RowGroup
 from zhiling.builders.near_duplicates import NearSettings, sketch
 from zhiling.builders.screen import ScreenSettings
@@ -62,7 +62,7 @@ class _Folding(dict[int, str]):
         letter = chr(point)
         form = unicodedata.normalize("NFKC", letter).lower()
         # characters that may join with a neighbour, and the one whose lower case hangs on its place
-        joins = 0x1100 <= point <= 0x11FF or any(unicodedata.category(c).startswith("M") for c in letter + form)
+        joins = any("\u1100" <= c <= "\u11ff" or unicodedata.category(c).startswith("M") for c in letter + form)
         self[point] = JOINS if joins or letter == "Σ" else "".join(form.split())
         return self[point]
 
@@ -71,15 +71,8 @@ JOINS = "\uffff"
 FIELDS = "\x1f"  # between the fields of a row; white space, so no folded text holds it
 FOLDING = _Folding()
 NEXT_ROW, NEXT_FIELD = "\ud800", "\ud801"  # no text holds half a surrogate pair
-UNKNOWN, NOTHING = 0xFFFFFFFF, 0xFFFFFFFE
-
-
-@cache
-def _table() -> NDArray[np.uint32]:
-    """`FOLDING` as an array, as far as it is known; JOINS at what makes a row be folded by itself."""
-    table = np.full(0x110000, UNKNOWN, np.uint32)
-    table[[ord(NEXT_ROW), ord(NEXT_FIELD)]] = ord("\n"), ord(FIELDS)
-    return table
+NOTHING = 0xFFFFFFFE
+TABLE = cache(new_table)
 
 
 def fold(text: str) -> str:
@@ -92,18 +85,20 @@ def fold_all(fields: Sequence[Sequence[str]]) -> list[bytes]:
     """What `fold` gives for columns of texts, each row's put together in UTF-8, from one array of code points."""
     rows = fields[0] if len(fields) == 1 else map(NEXT_FIELD.join, zip(*fields, strict=True))
     points = np.frombuffer(NEXT_ROW.join(rows).encode("utf-32-le", "surrogatepass"), np.uint32)
-    table = _table()
-    folded = np.take(table, points)
-    if folded.max(initial=0) == UNKNOWN:
-        for point in np.unique(points[folded == UNKNOWN]).tolist():
-            form = FOLDING[point]
-            table[point] = ord(form) if len(form) == 1 else ord(JOINS) if form else NOTHING
-        folded = np.take(table, points)
+    folded = translated(points, TABLE(), _becomes)
     texts = folded[folded != NOTHING].tobytes().decode("utf-32-le").encode().split(b"\n") if len(fields[0]) else []
     joins = JOINS.encode()
     for i in [i for i, text in enumerate(texts) if joins in text]:
         texts[i] = FIELDS.join(fold(field[i]) for field in fields).encode()
     return texts
+
+
+def _becomes(point: int) -> int:
+    """What a code point is folded to: one that stands for a row that is to be folded by itself where it is several."""
+    if point in (ord(NEXT_ROW), ord(NEXT_FIELD)):
+        return ord("\n" if point == ord(NEXT_ROW) else FIELDS)
+    form = FOLDING[point]
+    return ord(form) if len(form) == 1 else ord(JOINS) if form else NOTHING
 
 
 def fold_key(fields: Sequence[str]) -> str:
@@ -155,10 +150,15 @@ def _comparable(values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     return values if pa.types.is_string(values.type) else pa.array(map(canonical_json, values.to_pylist()), pa.string())
 
 
+def first_of(keys: pa.StringArray) -> NDArray[np.bool_]:
+    """Where each key stands for the first time."""
+    codes = keys.dictionary_encode().indices.to_numpy()  # counted up as keys are met
+    return np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
+
+
 def _texts(job: KeyJob, keys: pa.StringArray, texts: pa.ChunkedArray) -> dict[str, Any]:
     """The text of each key, and its bands, at the key's first row of the unit; null at the others."""
-    codes = keys.dictionary_encode().indices.to_numpy()  # counted up as keys are met
-    first = np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
+    first = first_of(keys)
     shown, near = pc.if_else(first, texts, None), job.clean.near_duplicates
     bands = pa.nulls(len(keys), KEY_SCHEMA.field("bands").type)
     if near is not None:

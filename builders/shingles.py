@@ -9,15 +9,19 @@ runs on one array of code points, so that a text costs microseconds.
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zhiling.builders.columns import Points, new_table, translated
+
 Hashes = NDArray[np.uint64]
 Offsets = NDArray[np.int64]
-CODE_POINTS = 0x110000
+Rows = NDArray[np.int32]
+TABLE = cache(new_table)
 ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -37,37 +41,32 @@ class Shingles:
 def shingle(texts: Sequence[str], characters: int | None, words: int = 1) -> Shingles:
     """Shingles of `characters` neighbouring characters, or of `words` neighbouring words where that is None."""
     points, lengths = _code_points(texts)
-    folded = _folding(points)[points]
-    rows = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)
+    folded = translated(points, TABLE(), _becomes)
+    rows = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
     kept = folded != 0
     letters, letter_rows = folded[kept], rows[kept]
     sizes = np.bincount(letter_rows, minlength=len(texts))
     plain = _split(letters, sizes)
     if characters is not None:
-        hashes, owners = _neighbours(letters.astype(np.uint64), letter_rows, characters, 21)
-    else:
-        first = kept & np.concatenate([[True], ~kept[:-1] | (rows[1:] != rows[:-1])]) if len(kept) else kept
-        hashes, owners = _neighbours(*_words(letters, letter_rows, first[kept]), words, 0)
-    return Shingles(plain, hashes, _ends(np.bincount(owners, minlength=len(texts))))
+        return Shingles(plain, *_neighbours(letters.astype(np.uint64), letter_rows, sizes, characters, 21))
+    first = kept & np.concatenate([[True], ~kept[:-1] | (rows[1:] != rows[:-1])]) if len(kept) else kept
+    found, owners = _words(letters, letter_rows, first[kept])
+    return Shingles(plain, *_neighbours(found, owners, np.bincount(owners, minlength=len(texts)), words, 0))
 
 
-def _code_points(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+def _code_points(texts: Sequence[str]) -> tuple[Points, NDArray[np.int64]]:
     flat = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
     return flat, np.fromiter(map(len, texts), np.int64, len(texts))
 
 
-def _folding(points: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """A table from code point to the code point that it is compared as; 0 where it is not compared."""
-    table = np.zeros(CODE_POINTS, np.uint32)
-    for point in np.flatnonzero(np.bincount(points, minlength=1)).tolist():
-        form = unicodedata.normalize("NFKC", chr(point)).lower()
-        letter = form if len(form) == 1 else chr(point)
-        if letter.isalnum() or unicodedata.category(letter).startswith("M"):
-            table[point] = ord(letter)
-    return table
+def _becomes(point: int) -> int:
+    """The code point that one is compared as; 0 where it is not compared."""
+    form = unicodedata.normalize("NFKC", chr(point)).lower()
+    letter = form if len(form) == 1 else chr(point)
+    return ord(letter) if letter.isalnum() or unicodedata.category(letter).startswith("M") else 0
 
 
-def _split(letters: NDArray[np.uint32], sizes: Any) -> list[str]:
+def _split(letters: Points, sizes: Any) -> list[str]:
     text, ends = letters.astype("<u4").tobytes().decode("utf-32-le"), _ends(sizes).tolist()
     return [text[start:end] for start, end in pairwise(ends)]
 
@@ -78,26 +77,29 @@ def _ends(sizes: Any) -> Offsets:
     return ends
 
 
-def _words(letters: NDArray[np.uint32], rows: Offsets, first: NDArray[np.bool_]) -> tuple[Hashes, Offsets]:
+def _words(letters: Points, rows: Rows, first: NDArray[np.bool_]) -> tuple[Hashes, Rows]:
     """A hash of each run of letters and the row that it stands in; `first` marks where a run starts."""
     starts = np.flatnonzero(first)
     if not len(starts):
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        return np.zeros(0, np.uint64), np.zeros(0, np.int32)
     run = np.cumsum(first) - 1
     place = np.arange(len(letters)) - starts[run]
     powers = np.cumprod(np.concatenate([[np.uint64(1)], np.full(int(place.max()), ODD, np.uint64)]), dtype=np.uint64)
     return _mixed(np.add.reduceat(_mixed(letters.astype(np.uint64)) * powers[place], starts)), rows[starts]
 
 
-def _neighbours(items: Hashes, rows: Offsets, size: int, bits: int) -> tuple[Hashes, Offsets]:
-    """`size` neighbouring items as one number: side by side in `bits` each where they fit, else hashed."""
+def _neighbours(items: Hashes, rows: Rows, sizes: Any, size: int, bits: int) -> tuple[Hashes, Offsets]:
+    """`size` neighbouring items of a row as one number: side by side in `bits` each where they fit, else hashed."""
     count = max(0, len(items) - size + 1)
-    made = np.zeros(count, np.uint64)
-    for i in range(size):
+    made = items[:count].copy() if bits and size * bits <= 64 else _mixed(items[:count])
+    for i in range(1, size):
         step = items[i : i + count]
-        made = (made << np.uint64(bits)) | step if bits and size * bits <= 64 else _mixed(made * ODD + step)
-    inside = rows[:count] == rows[size - 1 : size - 1 + count]
-    return made[inside], rows[:count][inside]
+        if bits and size * bits <= 64:
+            made <<= np.uint64(bits)
+            made |= step
+        else:
+            made = _mixed(made * ODD + step)
+    return made[rows[:count] == rows[size - 1 :]], _ends(np.maximum(sizes - size + 1, 0))
 
 
 def _mixed(values: Hashes) -> Hashes:

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zhiling.builders.clean import fold, fold_all, fold_key
@@ -15,6 +15,7 @@ def test_width_case_and_space_do_not_tell_texts_apart(other: str) -> None:
 
 
 @given(st.text() | st.text(alphabet="각ㄱㅏ\u1100\u1161\u11a8e\u0301ΣσςİﬁＡ　…℃①ｶﾞ\u0300\uffff"))
+@example("ㄱㅏ")
 def test_the_fast_way_is_the_plain_way(text: str) -> None:
     assert fold(text) == "".join(unicodedata.normalize("NFKC", text).lower().split())
 
