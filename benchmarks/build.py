@@ -12,7 +12,6 @@ import ctypes
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from contextlib import suppress
 from datetime import date
 from functools import cache
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -163,13 +162,14 @@ def write_alone(folder: Path) -> float:
     """CPU seconds of writing the release's data files, tables in memory."""
     import pyarrow.parquet as pq
 
-    from zhiling.store import PARQUET
+    from zhiling.builders.examples import PLACED_SCHEMA
+    from zhiling.builders.release_files import GROUP_ROWS, parquet_settings
 
-    seconds = 0.0
+    seconds, settings = 0.0, parquet_settings(PLACED_SCHEMA)
     for path in (folder / "ours" / "bench" / "1.0.0" / "data").glob("*.parquet"):
         table = pq.read_table(path)
         start = time.process_time()
-        pq.write_table(table, folder / "alone.parquet", row_group_size=4096, **PARQUET)
+        pq.write_table(table, folder / "alone.parquet", row_group_size=GROUP_ROWS, **settings)
         seconds += time.process_time() - start
     return seconds
 
@@ -208,28 +208,28 @@ def run(side: str, folder: Path) -> dict[str, float]:
     return {"wall_s": wall, "cpu_s": cpu, "peak_mb": peak[0] / 1e6}
 
 
-def measure(rows: int, rival: bool) -> dict[str, Any]:
-    """Figures at so many source rows."""
+def measure(rows: int) -> dict[str, Any]:
+    """Figures of both sides at so many source rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_corpora(folder, rows)
-        found: dict[str, Any] = {"source_rows": rows, "zhiling": run("ours", folder)}
-        if rival:
-            give_ids(folder)
-            found["datasets"] = run("theirs", folder)
-            found["output_rows"] = check_equal(folder)
-            found["write_alone_cpu_s"] = write_alone(folder)
-        else:
-            manifest = json.loads((folder / "ours" / "bench" / "1.0.0" / "manifest.json").read_text(encoding="utf-8"))
-            found["output_rows"] = sum(split["rows"] for split in manifest["splits"].values())
-        shutil.rmtree(folder / "cache", ignore_errors=True)
-        return found
+        ours_ = run("ours", folder)
+        give_ids(folder)
+        theirs_ = run("theirs", folder)
+        output, alone = check_equal(folder), write_alone(folder)
+    return {
+        "source_rows": rows, "output_rows": output, "zhiling": ours_, "datasets": theirs_, "write_alone_cpu_s": alone,
+        "times_datasets_wall": theirs_["wall_s"] / ours_["wall_s"],
+        "times_datasets_cpu": theirs_["cpu_s"] / ours_["cpu_s"],
+        "share_of_writing_alone": alone / ours_["cpu_s"],
+        "cpu_us_an_output_row": 1e6 * ours_["cpu_s"] / output,
+    }
 
 
 def main() -> None:
     """Measure, print, and write the results down."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="source rows; also measured with a tenth of them")
+    parser.add_argument("--rows", type=int, nargs="+", default=[60_000, 100_000, 1_000_000], help="source rows")
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -239,25 +239,24 @@ def main() -> None:
     from zhiling.console import table
     from zhiling.store import write_json
 
-    small, large = measure(options.rows // 10, rival=False), measure(options.rows, rival=True)
+    sizes = [measure(rows) for rows in options.rows]
     shown = [
-        (name, f["output_rows"], s["wall_s"], s["cpu_s"], 1e6 * s["wall_s"] / f["output_rows"],
+        (name, f["source_rows"], f["output_rows"], s["wall_s"], s["cpu_s"], 1e6 * s["wall_s"] / f["output_rows"],
          1e6 * s["cpu_s"] / f["output_rows"], s["peak_mb"])
-        for f in (small, large) for name, s in f.items() if isinstance(s, dict)
+        for f in sizes for name, s in f.items() if isinstance(s, dict)
     ]
-    table("Building", ["side", "output rows", "wall s", "CPU s", "wall µs/row", "CPU µs/row", "peak MB"], shown)
-    us, them = large["zhiling"], large["datasets"]
-    per_row = [f["zhiling"]["cpu_s"] / f["output_rows"] for f in (small, large)]
+    names = ["side", "source rows", "output rows", "wall s", "CPU s", "wall µs/row", "CPU µs/row", "peak MB"]
+    table("Building", names, shown)
+    told = ("times_datasets_wall", "times_datasets_cpu", "share_of_writing_alone")
+    table("Ratios", ["source rows", *told], [[f["source_rows"], *(f[name] for name in told)] for f in sizes])
+    command = "python benchmarks/build.py --rows " + " ".join(map(str, options.rows))
     found = {
-        "times_datasets_wall": them["wall_s"] / us["wall_s"],
-        "times_datasets_cpu": them["cpu_s"] / us["cpu_s"],
-        "share_of_writing_alone": large["write_alone_cpu_s"] / us["cpu_s"],
-        "per_row_large_to_small": per_row[1] / per_row[0],
+        "machine": "2 CPU cores", "date": date.today().isoformat(), "command": command, "sizes": sizes,
+        "per_row_last_to_one_before": [b["cpu_us_an_output_row"] / a["cpu_us_an_output_row"]
+                                       for a, b in pairwise(sizes)],
     }
-    print(json.dumps(found, indent=2))
-    command = f"python benchmarks/build.py --rows {options.rows}"
-    about = {"machine": "2 CPU cores", "date": date.today().isoformat(), "command": command}
-    write_json(HERE / "results" / "build.json", {**about, **found, "small": small, "large": large})
+    print(f"a row at each size to one at the size before: {found['per_row_last_to_one_before']}")
+    write_json(HERE / "results" / "build.json", found)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from zhiling.store import atomic
 FILE_ROWS = 250_000  # of a file, about
 GROUP_ROWS = 16_384
 PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1, "version": "2.6", "store_schema": False}
+TEMPLATE = "template"  # a column that examples have and corpora have not
 REPEATED = ("completion", "answer", "shots")  # columns with few values that come as they are
 KEPT_SCHEMA = pa.schema(
     [
@@ -100,12 +101,18 @@ def write_file(job: FileJob) -> Iterator[Piece]:
     """Write one file of the release; what is handed on is what it holds, by template and number of shots."""
     table = _between(job)
     schema = pa.schema([field for field in table.schema if field.name != PLACE])
-    coded = [f.name + ".list.element" * pa.types.is_list(f.type) for f in schema if _is_coded(f.type)]
-    settings = {**PARQUET, "use_dictionary": [*coded, *REPEATED], "write_statistics": False}
-    with atomic(job.target) as part, pq.ParquetWriter(part, schema, **settings) as writer:
+    with atomic(job.target) as part, pq.ParquetWriter(part, schema, **parquet_settings(schema)) as writer:
         for start in range(0, len(table), GROUP_ROWS):
             writer.write_table(table.slice(start, GROUP_ROWS).select(schema.names))
-    yield Piece(_kept(table) if "template" in schema.names else KEPT_SCHEMA.empty_table())
+    yield Piece(_kept(table) if TEMPLATE in schema.names else KEPT_SCHEMA.empty_table())
+
+
+def parquet_settings(schema: pa.Schema) -> dict[str, Any]:
+    """How a file of these columns is encoded: with a dictionary where words come again; readers see plain types."""
+    coded = [f.name + ".list.element" * pa.types.is_list(f.type) for f in schema if _is_coded(f.type)]
+    # a corpus lies in order of its ids: a reader that looks for one can pass over most of a file
+    statistics = False if TEMPLATE in schema.names else ["id"]
+    return {**PARQUET, "use_dictionary": [*coded, *REPEATED], "write_statistics": statistics}
 
 
 def _is_coded(kind: pa.DataType) -> bool:

@@ -1,5 +1,8 @@
 """A finished shard is kept, an unfinished one is never seen, rejects stand beside their shard."""
 
+import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -7,7 +10,18 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from zhiling.builders.engines import LocalEngine, Piece, Reject, Shard, read_rejects, row_groups
+from zhiling.builders.engines import (
+    LocalEngine,
+    Piece,
+    Reject,
+    Shard,
+    batches,
+    copy_rejects,
+    count_rows,
+    read_rejects,
+    row_groups,
+    schema_of,
+)
 from zhiling.errors import UserError
 
 
@@ -27,6 +41,43 @@ def test_shards_and_their_rejects_are_written(tmp_path: Path, workers: int) -> N
     groups = row_groups([s.output for s in shards])
     assert [g.read()["n"].to_pylist() for g in groups[:2]] == [[0], [1, 2]]
     assert [r["row"]["n"] for r in read_rejects([s.output for s in shards])] == [0, 1, 2, 3]
+
+
+def test_rejects_are_copied_as_they_stand_and_counted(tmp_path: Path) -> None:
+    shards = [Shard(tmp_path / f"{i}.parquet", i) for i in range(4)]
+    LocalEngine().map(count_up, shards, "count")
+    with (tmp_path / "all.jsonl").open("w") as out:
+        assert copy_rejects([s.output for s in shards], out) == {"step: odd": 4}
+    copied = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert copied == list(read_rejects([s.output for s in shards]))
+
+
+def test_an_arrow_output_has_a_batch_for_each_piece(tmp_path: Path) -> None:
+    shard = Shard(tmp_path / "a.arrow", 1)
+    LocalEngine().map(count_up, [shard], "count")
+    assert [batch["n"].to_pylist() for batch in batches(shard.output)] == [[1], [2, 3]]
+    assert count_rows([shard.output]) == 3
+    assert schema_of(shard.output) == pa.schema([("n", pa.int64())])
+
+
+def surroundings(job: str) -> Iterator[Piece]:
+    found = {"value": os.environ.get(job), "folder": str(Path.cwd()), "pandas": "pandas" in sys.modules}
+    yield Piece(pa.Table.from_pylist([found]))
+
+
+def test_workers_have_the_environment_and_folder_of_their_parent_and_do_without_pandas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("first", "second", None):  # the process that they are forked from lives on
+        folder = tmp_path / str(value)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("ZHILING_TEST", value) if value else monkeypatch.delenv("ZHILING_TEST")
+        shards = [Shard(folder / f"{i}.parquet", "ZHILING_TEST") for i in range(2)]
+        with closing(LocalEngine(2)) as engine:
+            engine.map(surroundings, shards, "look")
+        for group in row_groups([s.output for s in shards]):
+            assert group.read().to_pylist() == [{"value": value, "folder": str(folder), "pandas": False}]
 
 
 def test_a_finished_shard_is_not_done_again(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RecipeMaker
+from zhiling.builders import release_files
 from zhiling.builders.pipeline import build
 from zhiling.builders.release import verify
 from zhiling.errors import UserError
@@ -102,12 +103,14 @@ def test_every_template_meets_the_same_held_out_rows_in_the_same_order(release: 
 
 
 def test_workers_and_line_order_do_not_change_a_byte_of_the_rows(
-    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(release_files, "FILE_ROWS", 300)
     make.corpus(reviews)
     one = build(make.recipe(), tmp_path / "one", workers=1)
     two = build(make.recipe(), tmp_path / "two", workers=2)
     assert files_below(one) == files_below(two)
+    assert len(list((one / "data").glob("train-*.parquet"))) > 2
     make.corpus(shuffled(reviews, 1, "test", "lines"))
     moved = build(make.recipe(), tmp_path / "moved")
     for split in SPLITS:
