@@ -25,6 +25,7 @@ from zhiling.eval_tasks.results import (
     samples_files,
     task_of,
 )
+from zhiling.eval_tasks.rolling import per_byte
 from zhiling.eval_tasks.task import ENDS, FIELDS, Task, task_digest
 from zhiling.store import MANIFEST, differences, digest
 
@@ -89,6 +90,7 @@ def _faults(folder: Path, run: Run, known: Known) -> Iterator[str]:
                 source = str(known.release or known.data)
                 yield from _against(name, listed[name], asked.get(name), source, rows[name])
     yield from _groups(run.results)
+    yield from _texts(folder, run.results)
 
 
 def _rows(folder: Path, run: Run) -> dict[str, list[Any]]:
@@ -197,6 +199,18 @@ def _groups(results: Mapping[str, Any]) -> Iterator[str]:
         for metric in (m for m in told if "," in m and "_stderr" not in m):
             values = [results["results"][name][metric] for name in members]
             yield from _differs(f"group {group}: {metric}", told[metric], sum(values) / len(values))
+
+
+def _texts(folder: Path, results: Mapping[str, Any]) -> Iterator[str]:
+    """Bits per byte, against each text's log-likelihood."""
+    told = results.get("texts", {})
+    found = {task_of(p, results, "texts"): [row for _, row in sample_rows(p)] for p in samples_files(folder, "texts")}
+    for name in sorted(told.keys() | found.keys()):
+        if not (name in told and name in found):
+            yield f"{one_line(name)}: not in both of texts and results"
+            continue
+        for metric, value in per_byte(found[name]).items():
+            yield from _differs(f"{name}: {metric}", told[name].get(metric), value)
 
 
 def _differs(what: str, told: Any, again: float) -> Iterator[str]:

@@ -17,6 +17,7 @@ class EvalSettings(Settings):
     shots: list[Shots] | None = None
     limit: int | None = Field(None, ge=1)         # documents per task: the first ones, the same for every template
     generation: bool = False                      # free-text templates too; slow
+    bits_per_byte: bool = False                   # also how well the model foresees the release's test texts
     allow_code: bool = False                      # run code that the model wrote against its tests, fenced in
     backend: Literal["zhiling", "hf"] = "zhiling"  # our scorer, or lm-eval's own
     batch_tokens: int | None = Field(None, ge=64)  # tokens in one forward pass; null: what suits the device

@@ -9,7 +9,7 @@ import gzip
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +22,7 @@ import pyarrow as pa
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject
 from zhiling.eval_tasks.results import KIND, Sample, read_sample
+from zhiling.eval_tasks.rolling import per_byte
 from zhiling.eval_tasks.task import FIELDS, Task, task_digest
 from zhiling.store import digest, write_bytes, write_json, write_manifest
 
@@ -35,6 +36,16 @@ class Part:
 
     task: Task
     documents: pa.Table
+    digest: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts that a model is to foresee, by row, and the digest of all that the figures hang on."""
+
+    name: str
+    corpus: str
+    texts: dict[str, str]
     digest: str
 
 
@@ -54,15 +65,20 @@ def machine() -> str:
 
 def write_run(
     folder: Path, run_id: str, subject: Subject, parts: Sequence[Part], found: Sequence[Results],
-    settings: EvalSettings,
+    settings: EvalSettings, texts: Mapping[str, Sequence[Any]],
 ) -> None:
     """Fill an empty folder with a run's results, samples and manifest."""
+    for name, rows in texts.items():
+        _write_samples(folder / f"texts_{name}_{run_id}.jsonl", rows, settings.compress)
     for part, results in zip(parts, found, strict=True):
         rows = results["samples"][part.task.name]
         if not settings.prompts:
             rows = [row | {"doc": {k: v for k, v in row["doc"].items() if k != "prompt"}} for row in rows]
         _write_samples(folder / f"samples_{part.task.name}_{run_id}.jsonl", rows, settings.compress)
-    write_json(folder / f"results_{run_id}.json", _merged(subject, parts, found, settings))
+    merged = _merged(subject, parts, found, settings)
+    if texts:
+        merged["texts"] = {name: per_byte(rows) for name, rows in texts.items()}
+    write_json(folder / f"results_{run_id}.json", merged)
     write_manifest(folder, KIND, _about(subject, parts, found, settings))
 
 

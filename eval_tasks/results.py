@@ -106,15 +106,15 @@ def _model_name(folder: Path, manifest: Mapping[str, Any]) -> str:
     return str(model["name"]) if isinstance(model, dict) and "name" in model else folder.name
 
 
-def samples_files(folder: Path) -> list[Path]:
-    """The samples of a results folder, plain or gzipped, sorted."""
-    return sorted(p for p in folder.glob("samples_*") if p.name.endswith((".jsonl", ".jsonl.gz")))
+def samples_files(folder: Path, kind: str = "samples") -> list[Path]:
+    """The samples (or `texts`) of a results folder, plain or gzipped, sorted."""
+    return sorted(p for p in folder.glob(f"{kind}_*") if p.name.endswith((".jsonl", ".jsonl.gz")))
 
 
-def task_of(path: Path, results: Mapping[str, Any]) -> str:
+def task_of(path: Path, results: Mapping[str, Any], part: str = "results") -> str:
     """The task of `samples_<task>_<date or run>.jsonl[.gz]`."""
-    stem = path.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix("samples_")
-    known = results["results"]
+    stem = path.name.removesuffix(".gz").removesuffix(".jsonl").partition("_")[2]
+    known = results.get(part, {})
     return stem if stem in known else stem.rpartition("_")[0]
 
 

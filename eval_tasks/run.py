@@ -7,7 +7,7 @@ of everything that they hang on, so a part of another model, pack, document, set
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from zhiling.eval_tasks.baselines import Labelled, baseline_tasks, of_public, of
 from zhiling.eval_tasks.code_runner import check_fence
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject, find_subject
-from zhiling.eval_tasks.record import Part, Results, plain, versions, write_run
+from zhiling.eval_tasks.record import Corpus, Part, Results, plain, versions, write_run
 from zhiling.eval_tasks.release_tasks import release_tasks
 from zhiling.eval_tasks.rendered_tasks import named_tasks
+from zhiling.eval_tasks.rolling import Texts, ask_texts, texts_of
 from zhiling.eval_tasks.task import Task, choose, documents_digest, task_digest
 from zhiling.store import MANIFEST, atomic_folder, digest, read_json, write_json
 
 PARTS = ".parts"
 DOCUMENTS = ".documents"
 Ask = Callable[[Part], Results]
+AskCorpus = Callable[[Corpus], Any]
 
 
 def score(
@@ -54,7 +56,8 @@ def evaluate(name_or_folder: str, release: Path, settings: EvalSettings, out: Pa
     subject = find_subject(name_or_folder)
     if subject.kind == "baseline":
         return _evaluate_baseline(subject, of_release(release, tasks, settings.limit), settings, out)
-    return evaluate_tasks(subject, tasks, settings, out)
+    texts = texts_of(release, {task.pack for task in tasks}) if settings.bits_per_byte else ()
+    return evaluate_tasks(subject, tasks, settings, out, list(texts))
 
 
 def evaluate_named(name_or_folder: str, settings: EvalSettings, out: Path) -> Path:
@@ -72,8 +75,10 @@ def tasks_of(release: Path, settings: EvalSettings) -> list[Task]:
     return choose(found, str(release), settings.packs, settings.templates, settings.shots, settings.generation)
 
 
-def evaluate_tasks(subject: Subject, tasks: Sequence[Task], settings: EvalSettings, out: Path) -> Path:
-    """Score a model on tasks; return the results folder."""
+def evaluate_tasks(
+    subject: Subject, tasks: Sequence[Task], settings: EvalSettings, out: Path, texts: Sequence[Texts] = ()
+) -> Path:
+    """Score a model on tasks, and by how well it foresees texts; return the results folder."""
     if subject.kind == "masked" and any(task.free for task in tasks):
         note(f"{subject.name}: a masked model writes no texts, free-text templates are passed over")
         tasks = [task for task in tasks if not task.free]
@@ -81,7 +86,7 @@ def evaluate_tasks(subject: Subject, tasks: Sequence[Task], settings: EvalSettin
 
     @cache
     def model() -> Any:
-        from zhiling.eval_tasks.engine import load_model
+        from zhiling.eval_tasks.loading import load_model
 
         return load_model(subject, settings)
 
@@ -92,7 +97,8 @@ def evaluate_tasks(subject: Subject, tasks: Sequence[Task], settings: EvalSettin
         documents, too_long = fit(model(), part.task, part.documents, settings.too_long)
         return ask(model(), part.task, documents) | {"too_long": too_long}
 
-    return _run(subject, parts, settings, out, ask_model)
+    corpora = [_corpus(subject, each, settings) for each in texts]
+    return _run(subject, parts, settings, out, ask_model, corpora, lambda corpus: ask_texts(model(), corpus.texts))
 
 
 def _evaluate_baseline(subject: Subject, rows: Sequence[Labelled], settings: EvalSettings, out: Path) -> Path:
@@ -122,18 +128,58 @@ def _part(
     return Part(task, documents, digest(hangs_on))
 
 
+def _corpus(subject: Subject, texts: Texts, settings: EvalSettings) -> Corpus:
+    found = texts.read(settings.limit)
+    hangs_on = {"model": subject.digest, "texts": found, "backend": settings.backend, "versions": versions()}
+    return Corpus(texts.name, texts.corpus, found, digest(hangs_on))
+
+
 def _runs_code(task: Task) -> bool:
     return task.free and "pass_at_1" in task.made_from.get("metrics", [])
 
 
-def _run(subject: Subject, parts: list[Part], settings: EvalSettings, out: Path, ask: Ask) -> Path:
+def _run(
+    subject: Subject, parts: list[Part], settings: EvalSettings, out: Path, ask: Ask,
+    corpora: Sequence[Corpus] = (), ask_corpus: AskCorpus | None = None,
+) -> Path:
     """Ask what is not there yet, and write the results folder."""
     home = out / subject.folder_name
-    run_id = digest([part.digest for part in parts])[:12]
+    run_id = digest([part.digest for part in parts] + [corpus.digest for corpus in corpora])[:12]
     folder = home / run_id
     if (folder / MANIFEST).is_file():
         note(f"{subject.name}: scored before, {folder} is kept")
         return folder
+    _check(subject, parts, settings)
+    quiet_libraries()
+
+    def kept(name: str, make: Callable[[], Any]) -> Any:
+        path = home / PARTS / f"{name[:32]}.json"
+        if not path.is_file():
+            write_json(path, make())
+        return read_json(path)
+
+    found: list[Results] = []
+    sizes = [len(p.documents) for p in parts] + [len(c.texts) for c in corpora]
+    with progress(f"scoring {subject.name}", sum(sizes)) as bar:
+        for part in parts:
+            found.append(kept(part.digest, partial(_asked, part, ask, settings)))
+            bar(len(part.documents), part.task.name)
+        texts: dict[str, Any] = {}
+        for corpus in corpora:
+            assert ask_corpus is not None
+            texts[corpus.name] = kept(corpus.digest, partial(ask_corpus, corpus))
+            bar(len(corpus.texts), corpus.name)
+    with atomic_folder(folder) as temporary:
+        write_run(temporary, run_id, subject, parts, found, settings, texts)
+    return folder
+
+
+def _asked(part: Part, ask: Ask, settings: EvalSettings) -> Results:
+    return plain(ask(part), part.task, settings.allow_code)
+
+
+def _check(subject: Subject, parts: Sequence[Part], settings: EvalSettings) -> None:
+    """Say or refuse, before anything is asked, what the settings do not allow."""
     if not settings.prompts and any(part.task.free for part in parts):
         do = "leave free-text templates out, or keep the prompts"
         raise UserError(subject.name, "answers that are texts cannot be written without texts", do)
@@ -142,18 +188,6 @@ def _run(subject: Subject, parts: list[Part], settings: EvalSettings, out: Path,
             check_fence()
         else:
             note("pass_at_1 is left out: code that a model wrote runs only with --allow-code")
-    quiet_libraries()
-    found: list[Results] = []
-    with progress(f"scoring {subject.name}", sum(len(p.documents) for p in parts)) as bar:
-        for part in parts:
-            path = home / PARTS / f"{part.digest[:32]}.json"
-            if not path.is_file():
-                write_json(path, plain(ask(part), part.task, settings.allow_code))
-            found.append(read_json(path))
-            bar(len(part.documents), part.task.name)
-    with atomic_folder(folder) as temporary:
-        write_run(temporary, run_id, subject, parts, found, settings)
-    return folder
 
 
 def quiet_libraries() -> None:

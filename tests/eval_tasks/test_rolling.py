@@ -8,12 +8,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from lm_eval.api.instance import Instance
 
 from tests.conftest import RecipeMaker
+from zhiling.eval_tasks.board_verify import verify
+from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.prefix_lm import PrefixLM
-from zhiling.eval_tasks.rolling import rolling_texts
-from zhiling.eval_tasks.run import quiet_libraries
-from zhiling.store import write_text
+from zhiling.eval_tasks.results import read_run
+from zhiling.eval_tasks.rolling import rolling_texts, texts_of
+from zhiling.eval_tasks.run import evaluate, quiet_libraries
+from zhiling.store import read_json, write_json, write_text
 
 
 def test_lm_eval_counts_the_bits_of_the_models_own_logits(model: Path, release: Path, tmp_path: Path) -> None:
@@ -53,3 +57,23 @@ def test_text_columns_stand_one_a_line_and_only_packs_asked_for(
     assert told["doc_to_target"] == "{{ zh }}\n{{ en }}"
     assert told["metadata"]["release"]["version"] == json.loads((release / "manifest.json").read_text())["version"]
     assert rolling_texts(release, {"zh/nli"}) == {}
+
+
+def test_a_run_gives_the_same_figure_without_keeping_a_text(model: Path, release: Path, tmp_path: Path) -> None:
+    settings = EvalSettings(templates=["cloze"], shots=[0], limit=5, bits_per_byte=True)
+    folder = evaluate(str(model), release, settings, tmp_path)
+    told = read_run(folder).results["texts"]["reviews_bits_per_byte"]
+    (texts,) = texts_of(release)
+    lm = PrefixLM(str(model), device="cpu")
+    likely = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (t,), 0) for t in texts.read(5).values()])
+    size = sum(len(t.encode()) for t in texts.read(5).values())
+    assert told["bits_per_byte"] == pytest.approx(-sum(likely) / size / log(2), rel=1e-5)
+    assert (told["texts"], told["bytes"]) == (5, size)
+    (kept,) = folder.glob("texts_*")
+    assert not any(text[:10] in kept.read_text("utf-8") for text in texts.read(5).values())
+    assert verify(folder) == []
+    (results,) = folder.glob("results_*.json")
+    changed = read_json(results)
+    changed["texts"]["reviews_bits_per_byte"]["bits_per_byte"] = 0.5
+    write_json(results, changed)
+    assert any("bits_per_byte is given as 0.5, from the samples it is" in line for line in verify(folder))

@@ -37,6 +37,7 @@ def eval_(
     fixed_shots: Fixed = False,
     limit: Limit = None,
     generation: Annotated[bool, typer.Option("--generation", help="Free-text templates too.")] = False,
+    bits_per_byte: Annotated[bool, typer.Option("--bits-per-byte", help="Of the release's test texts too.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run code that the model wrote, fenced in.")] = False,
     backend: Annotated[str, typer.Option(help="zhiling, or hf for lm-eval's own.")] = "zhiling",
     too_long: Annotated[str, typer.Option(help="Too long a prompt: truncate, fewer_shots, error.")] = "truncate",
@@ -54,6 +55,7 @@ def eval_(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
         generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots, data=data,
         check_contamination=check_contamination, compress=compress, prompts=not without_prompts, allow_code=allow_code,
+        bits_per_byte=bits_per_byte,
     )
     _show(score(model, settings, out, release, trained_on or ()), as_json)
 
@@ -181,6 +183,7 @@ def _show(folder: Path, as_json: bool) -> None:
     seen = {n: t["contamination"] for n, t in run.manifest.get("tasks", {}).items() if "contamination" in t}
     if as_json:
         said = {"folder": str(folder), "results": run.results["results"]} | ({"contamination": seen} if seen else {})
+        said |= {"texts": run.results["texts"]} if "texts" in run.results else {}
         print(json.dumps(said, ensure_ascii=False, indent=2))
         return
     heads = ["task", "documents", "accuracy", "stderr", "macro-F1"]
@@ -191,4 +194,7 @@ def _show(folder: Path, as_json: bool) -> None:
         for name, s in run.results["results"].items()
     ]
     table(run.model, [*heads, "contaminated"] if seen else heads, rows)
+    if texts := run.results.get("texts"):
+        names = ["bits_per_byte", "byte_perplexity", "texts", "bytes"]
+        table("texts", ["corpus", *names], [[name, *(told[n] for n in names)] for name, told in texts.items()])
     print(folder)
