@@ -29,6 +29,7 @@ from zhiling.builders.engines import Piece, Reject
 from zhiling.builders.fit import fit_rows, lookup, read_schema
 from zhiling.builders.plain import fit_lines
 from zhiling.builders.readers import MAX_LINE, Lines, read_arrow, read_csv, read_lines, read_parquet
+from zhiling.builders.remote import is_remote, local_copies
 from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.sources import CorpusSettings, Format, Row, SourceFile, Unit
 from zhiling.errors import UserError, did_you_mean, one_line
@@ -82,6 +83,8 @@ def plan_sources(
 
 def resolve(path: str, base: Path) -> list[tuple[str, Path]]:
     """Where a recipe's path or pattern leads: (as shown, file), sorted. Raises UserError where nothing is there."""
+    if is_remote(path):
+        return local_copies(path)
     prefix, inner = "", path
     if path.startswith("package:"):
         package, _, inner = path.removeprefix("package:").partition("/")

@@ -24,7 +24,7 @@ class SourceFile(Settings):
     """One file of a corpus."""
 
     path: str = Field(description="a file or a pattern (`data/**/*.jsonl`), relative to the recipe; "
-                      "`package:NAME/FILE` inside an installed package")
+                      "`package:NAME/FILE` inside an installed package; or an address, as `s3://bucket/data/*.jsonl`")
     inside: str = Field("*", description="which files of a .zip are read")
     format: Format | None = Field(None, description="by the file's ending where absent")
     set: dict[str, str | list[str]] = Field({}, description="columns that have one value in the whole file")

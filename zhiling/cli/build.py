@@ -40,8 +40,15 @@ def plan(
     table(f"tokens {how}", names, [*(list(astuple(row)) for row in found), ["all", "", "", "", None, *sums]])
 
 
-def build(recipe: Recipe, out: Out = Path("out"), workers: Workers = 2) -> None:
+def build(
+    recipe: Recipe,
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="Where releases go: OUT/<name>/<version>; a folder, or as s3://bucket/place.")
+    ] = "out",
+    workers: Workers = 2,
+) -> None:
     """Build the release that a recipe describes. A killed build goes on where it was."""
     from zhiling.builders.pipeline import build as build_release
+    from zhiling.builders.remote import build_there, is_remote
 
-    print(build_release(recipe, out, workers))
+    print(build_there(recipe, out, workers) if is_remote(out) else build_release(recipe, Path(out), workers))
