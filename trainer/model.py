@@ -13,7 +13,7 @@ from zhiling.trainer.config import ModelSettings
 
 ENCODERS = {
     "modernbert", "bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta", "deberta-v2", "ernie", "albert",
-    "megatron-bert", "roformer", "convbert", "mpnet", "eurobert",
+    "megatron-bert", "roformer", "mpnet", "eurobert",
 }
 AFTER_PADDING = {"roberta", "xlm-roberta", "camembert", "mpnet"}  # their positions begin behind the padding's number
 CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")

@@ -25,7 +25,8 @@ TALK = [
     {"role": "assistant", "content": "明天。"},
 ]
 OURS = [
-    ("<|im_start|>system\n你是客服。<|im_end|>\n<|im_start|>user\n发货了吗？<|im_end|>\n<|im_start|>assistant\n", False),
+    ("<|im_start|>system\n你是客服。<|im_end|>\n<|im_start|>user\n发货了吗？<|im_end|>\n"
+     "<|im_start|>assistant\n", False),
     ("还没有。<|im_end|>", True),
     ("\n<|im_start|>user\n什么时候？\n急。<|im_end|>\n<|im_start|>assistant\n", False),
     ("明天。<|im_end|>", True), ("\n", False),
@@ -103,7 +104,7 @@ def test_a_template_that_does_not_close_the_last_turn_gets_an_end(pretrained: Pa
 
 
 def test_a_row_in_which_nothing_is_learned_is_an_error_that_names_it(ours: Any) -> None:
-    with pytest.raises(UserError, match=r"row r1: no token of it is learned: no turn is the assistant's; leave the row"):
+    with pytest.raises(UserError, match=r"row r1: no token of it is learned: no turn is the assistant's; leave"):
         list(encode_chat(table(example(messages=TALK[:2])), ours, 256, whole=False))
 
 

@@ -86,7 +86,7 @@ def test_a_long_prompt_loses_its_middle_and_the_answer_stays(release: Path, fold
     row = {**table.to_pylist()[0], "prompt": "开头" + "很长的话" * 100 + "结尾：", "completion": "好"}
     (found,) = encode_cloze(pa.Table.from_pylist([row], table.schema), tokenizer, 64)
     assert not isinstance(found, dict) and len(found.tokens) == 64
-    read = tokenizer.decode([t for t in found.tokens]).replace(" ", "")
+    read = tokenizer.decode(list(found.tokens)).replace(" ", "")
     assert "开头" in read and "结尾：好" in read
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from zhiling.trainer.batches import Average, Drawn, Micro, Packed
+from zhiling.trainer.batches import Average, Drawn, Micro, Packed, Row, cut
 from zhiling.trainer.data import Rows, encode_examples, encode_texts, read_examples, read_texts, write_rows
 from zhiling.trainer.loss import on_device, token_loss, weighted_cross_entropy
 
@@ -118,3 +118,53 @@ def test_chunked_cross_entropy_is_cross_entropy(count: int) -> None:
         found.append((loss.detach(), h.grad, w.grad))
     for mine, theirs in zip(*found, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-5)
+
+
+def test_documents_kept_apart_have_the_loss_of_each_alone(
+    model: Any, release: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Packed into blocks or not, a document is read after an end token and nothing else."""
+    texts = list(read_texts(release, "train"))[:30]
+    rows = write_rows(tmp_path / "texts", encode_texts(texts, tokenizer), len(tokenizer))
+    packed = Packed(rows, 1 << 16, 1 << 20, seed=1, end=tokenizer.eos_token_id, apart=True)
+    micros = packed.batch(0, 1 << 20)
+    assert packed.blocks == 1 and sorted(n for m in micros for n in m.rows) == sorted(set(rows.ids))
+    alone, total = torch.zeros(()), 0
+    for i in range(len(rows)):
+        tokens = torch.tensor([tokenizer.eos_token_id, *rows.row(i)[0].tolist()])
+        alone = alone + model(input_ids=tokens[None], labels=tokens[None]).loss * (len(tokens) - 1)
+        total += len(tokens) - 1
+    torch.testing.assert_close(ours(model, micros), alone / total, atol=1e-5, rtol=0)
+
+
+def test_documents_packed_together_do_see_one_another(
+    model: Any, release: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    texts = list(read_texts(release, "train"))[:30]
+    rows = write_rows(tmp_path / "texts", encode_texts(texts, tokenizer), len(tokenizer))
+    drawn = [Packed(rows, 128, 1 << 20, 1, tokenizer.eos_token_id, flag) for flag in (False, True)]
+    together, apart = (packed.batch(0, 4096) for packed in drawn)
+    assert sum(m.tokens for m in together) == sum(m.tokens for m in apart) == int(rows.starts[-1])
+    assert float((ours(model, together) - ours(model, apart)).detach().abs()) > 1e-5
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "deberta-v2", "albert"])
+def test_any_masked_model_has_the_librarys_loss(kind: str) -> None:
+    """Whatever stands between its blocks and its words, and where its positions begin."""
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    config = AutoConfig.for_model(
+        kind, vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+        max_position_embeddings=40, pad_token_id=1, embedding_size=32,
+    )
+    torch.manual_seed(1)
+    model = AutoModelForMaskedLM.from_config(config).eval()
+    rng = np.random.default_rng(1)
+    drawn = [rng.integers(4, 60, n) for n in (9, 5, 12)]
+    flags = [np.arange(len(tokens)) % 3 == 1 for tokens in drawn]
+    micros = cut([Row(np.where(f, 3, t), f, (), t) for t, f in zip(drawn, flags, strict=True)], 64, 0, "token")
+    expected, total = torch.zeros(()), sum(int(f.sum()) for f in flags)
+    for tokens, flag in zip(drawn, flags, strict=True):
+        read, said = torch.from_numpy(np.where(flag, 3, tokens)), torch.from_numpy(np.where(flag, tokens, -100))
+        expected = expected + model(input_ids=read[None], labels=said[None]).loss * int(flag.sum()) / total
+    torch.testing.assert_close(ours(model, micros), expected, atol=1e-5, rtol=0)

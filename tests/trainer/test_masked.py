@@ -10,14 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling.errors import UserError
-from zhiling.trainer.config import MaskSettings, ModelSettings, TrainSettings
+from zhiling.trainer.config import MaskSettings, ModelSettings
 from zhiling.trainer.data import Rows, read_texts, write_rows
 from zhiling.trainer.loss import on_device, token_loss
 from zhiling.trainer.masked import Masked, encode_words, hidden_places, word_numbers
 from zhiling.trainer.model import load_model, new_model
-from zhiling.trainer.stages import pretrain
-
-from .conftest import TINY
 
 
 @pytest.fixture
@@ -81,12 +78,29 @@ def test_the_masked_loss_is_the_librarys_of_each_block_alone(rows: Rows, tokeniz
     torch.testing.assert_close(token_loss(model, on_device(micro, torch.device("cpu"))), total, atol=1e-5, rtol=0)
 
 
-def test_an_encoder_is_pretrained_and_loads_in_transformers(release: Path, tmp_path: Path) -> None:
+def test_documents_apart_are_rows_of_their_own_with_the_same_words_hidden(rows: Rows, tokenizer: Any) -> None:
+    end, hide = tokenizer.eos_token_id, tokenizer.mask_token_id
+    made = [Masked(rows, 64, 256, 5, end, hide, MaskSettings(), apart) for apart in (False, True)]
+    together, apart = ([m for step in range(d.steps_per_epoch) for m in d.batch(step, 4096)] for d in made)
+    assert sorted(np.concatenate([m.targets for m in together])) == sorted(np.concatenate([m.targets for m in apart]))
+    assert sum(len(m.starts) for m in apart) > sum(len(m.starts) for m in together)
+    for micro in apart:  # no document's end stands inside a row
+        for a, b in zip(micro.starts, micro.starts[1:], strict=False):
+            assert (micro.ids[a : b - 1] != end).all()
+
+
+def test_what_a_tokenizer_puts_around_a_text_stands_around_each_block(rows: Rows, tokenizer: Any) -> None:
+    end, hide = tokenizer.eos_token_id, tokenizer.mask_token_id
+    framed = Masked(rows, 64, 256, 5, end, hide, MaskSettings(), frame=([7], [8, 9]))
+    for micro in framed.batch(0, 4096):
+        for a, b in zip(micro.starts, micro.starts[1:], strict=False):
+            assert b - a <= 64 and micro.ids[a] == 7 and micro.ids[b - 2 : b].tolist() == [8, 9]
+        assert (micro.ids[micro.at] == hide).all()
+
+
+def test_an_encoder_loads_in_transformers(encoder: Path) -> None:
     from transformers import AutoModelForMaskedLM
 
-    masked = {**TINY["pretrain"], "objective": "masked", "mask": {"share": 0.3, "span": 2}}
-    small = {**TINY["model"], "hidden": 64, "family": "encoder"}
-    made = pretrain(release, TrainSettings.model_validate({**TINY, "model": small, "pretrain": masked}), tmp_path / "m")
-    assert AutoModelForMaskedLM.from_pretrained(made).config.model_type == "modernbert"
+    assert AutoModelForMaskedLM.from_pretrained(encoder).config.model_type == "modernbert"
     with pytest.raises(UserError, match="an encoder, which does not continue a text; give a decoder"):
-        load_model(made)
+        load_model(encoder)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from zhiling.errors import UserError
 from zhiling.store import MANIFEST, differences, file_digest, read_manifest
 from zhiling.trainer.config import TrainSettings
-from zhiling.trainer.stages import finetune, instruct, pretrain
+from zhiling.trainer.model import load_lm
+from zhiling.trainer.stages import finetune, identity, instruct, pretrain
 
 from .conftest import TINY
 
@@ -95,6 +97,51 @@ def test_a_foreign_checkpoint_can_be_trained_on(release: Path, pretrained: Path,
     (foreign / MANIFEST).unlink()
     made = finetune(release, foreign, settings(finetune={**TINY["instruct"], "max_steps": 2}), tmp_path / "out")
     assert [step["stage"] for step in read_manifest(made, "model")["lineage"]] == ["finetune"]
+
+
+@pytest.mark.parametrize(("parent", "objective"), [("bert", "masked"), ("pretrained", "causal")])
+def test_pretraining_goes_on_from_a_checkpoint_with_its_own_tokenizer(
+    request: pytest.FixtureRequest, release: Path, tmp_path: Path, parent: str, objective: str
+) -> None:
+    start = request.getfixturevalue(parent)
+    own = {**TINY["pretrain"], "max_steps": 2, "from": str(start), "document_masks": True}
+    made = pretrain(release, settings(pretrain=own), tmp_path / "m")
+    tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in (start, made)]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+    before, after = (load_lm(folder).state_dict() for folder in (start, made))
+    assert before.keys() == after.keys() and any((before[n] != after[n]).any() for n in before)
+    about = read_manifest(made, "model")
+    assert about["parent"] == identity(start) and about["settings"]["pretrain"]["objective"] == objective
+    assert (about["checkpoint"] or {}).get("name") == ("bert" if parent == "bert" else None)
+    assert [step["stage"] for step in about["lineage"]] == ["pretrain"] * (1 if parent == "bert" else 2)
+    assert "tokenizer" not in about["settings"] and str(start) not in (made / MANIFEST).read_text(encoding="utf-8")
+
+
+def test_a_checkpoint_of_the_other_objective_is_refused(release: Path, bert: Path, tmp_path: Path) -> None:
+    own = {**TINY["pretrain"], "from": str(bert), "objective": "causal"}
+    with pytest.raises(UserError, match=r"bert: its objective is masked, not causal; leave pretrain\.objective out"):
+        pretrain(release, settings(pretrain=own), tmp_path / "m")
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(
+    release: Path, pretrained: Path, bert: Path, tmp_path: Path
+) -> None:
+    mixed = Path(shutil.copytree(pretrained, tmp_path / "mixed"))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(bert / name, mixed / name)
+    with pytest.raises(UserError, match=r"mixed: its tokenizer has \d+ tokens, its model knows 400; put the model's"):
+        instruct(release, mixed, settings(), tmp_path / "out")
+
+
+def test_settings_that_came_later_leave_older_models_up_to_date() -> None:
+    """At their defaults they are no part of what a model is made from."""
+    said = settings().model_dump(mode="json")
+    for section, key in (
+        ("tokenizer", "kind"), ("pretrain", "document_masks"), ("pretrain", "start"), ("instruct", "chat"),
+        ("finetune", "head"),
+    ):
+        assert key not in said[section]
+    assert settings(instruct={"chat": True}).model_dump(mode="json")["instruct"]["chat"] is True
 
 
 def test_no_shots_per_class_is_the_parent_scored(release: Path, pretrained: Path, tmp_path: Path) -> None:
