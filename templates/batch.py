@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from zhiling.errors import did_you_mean, one_line
 from zhiling.rows import ColumnType
 from zhiling.seeds import draw, draws
-from zhiling.templates.columns import MOST_LEVELS, Look, is_deep, look, measure
+from zhiling.templates.columns import MOST_LEVELS, Kind, Look, is_deep, look, measure
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.examples import SHAPES, fits
 from zhiling.templates.pack import Pack
@@ -33,6 +33,7 @@ class Rows:
     columns: Mapping[str, Sequence[Any]]
     draws: Sequence[int]   # empty where the template draws nothing
     orders: Sequence[int]  # likewise, for shuffled choices: each tells an order
+    shown: Mapping[str, Kind]  # as what the template is shown each column
     looks: Mapping[str, Look | None]  # what a look at each column told; None where it has yet to be told
 
     def own(self, i: int) -> int:
@@ -45,7 +46,7 @@ class Rows:
             return [column[i] for i in places] if column else []
 
         columns = {name: take(column) for name, column in self.columns.items()}
-        return Rows(take(self.ids), columns, take(self.draws), take(self.orders), dict.fromkeys(columns))
+        return Rows(take(self.ids), columns, take(self.draws), take(self.orders), self.shown, dict.fromkeys(columns))
 
 
 def order(count: int, number: int) -> Sequence[int]:
@@ -70,10 +71,10 @@ def make_rows(
 ) -> tuple[Rows, Refusals]:
     """The rows for `compiled`, and a refusal for each that does not fit; its place holds what was given."""
     refusals: Refusals = {}
-    found, looks = {}, {}
+    found, looks, shown = {}, {}, compiled.shown
     for name, kind in compiled.pack.settings.columns.items():
         column = _decoded(name, columns[name], refusals) if kind == "json" else columns[name]
-        told = look(kind, column)
+        told = look(shown.get(name, kind), column)
         if told is None or (kind == "label" and not compiled.pack.labels_of(name).keys() >= set(column)):
             for i, value in enumerate(column):
                 if problem := _misfit(compiled.pack, name, kind, value):
@@ -82,7 +83,7 @@ def make_rows(
             found[name], looks[name] = column, told
     drawn = draws(seed, f"draw:{compiled.purpose}", ids) if compiled.draws else []
     orders = draws(seed, f"choices:{compiled.purpose}", ids) if compiled.template.shuffle_choices else []
-    return Rows(ids, found, [number >> 33 for number in drawn], orders, looks), refusals
+    return Rows(ids, found, [number >> 33 for number in drawn], orders, shown, looks), refusals
 
 
 def _misfit(pack: Pack, name: str, kind: ColumnType, value: Any) -> str | None:

@@ -1,7 +1,8 @@
 """A column seen as a whole: whether all values are of its type, how long the longest is, which of them are alike.
 
 In: a column's type and its values. Out: `Look`, and the shape of a value: all that a template is shown of it while its
-texts are unread (which of them are empty, how long its lists are, the labels of its spans, its numbers). Lists and
+texts are unread (which of them are empty, how long its lists are, its numbers, the labels of its spans if it goes by
+them). Lists and
 mappings are looked at level by level, each key's values as a column of their own, which takes a fraction of the time
 that looking at each value takes.
 """
@@ -10,13 +11,15 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from zhiling.rows import ColumnType
 
 MOST_LEVELS = 100  # of lists and mappings in one another
 SPAN_KEYS = frozenset({"start", "text", "label"})
 _NUMBERS = {int, float, bool, type(None)}
+SPANS = ("spans", "bare spans")  # bare ones do not show their labels
+Kind = ColumnType | Literal["bare spans"]
 Marks = Sequence[Hashable] | None  # values with equal marks have one shape; None where all have
 
 
@@ -28,24 +31,24 @@ class Look:
     marks: Marks
 
 
-def look(kind: ColumnType, column: Sequence[Any]) -> Look | None:
+def look(kind: Kind, column: Sequence[Any]) -> Look | None:
     """A look at a column; None where not every value is plainly of its type, or some are nested too deep."""
     if not _plain(kind, column):
         return None
     if kind == "label":
         return Look(_longest(column), column)
     try:
-        return Look(*_look(column, kind == "spans", MOST_LEVELS))
+        return Look(*_look(column, kind, MOST_LEVELS))
     except RecursionError:
         return None
 
 
-def look_closely(kind: ColumnType, column: Sequence[Any]) -> Look:
+def look_closely(kind: Kind, column: Sequence[Any]) -> Look:
     """A look at a column value by value, whatever they are."""
     return Look(max(map(measure, column), default=0), [shape(kind, value) for value in column])
 
 
-def _plain(kind: ColumnType, column: Sequence[Any]) -> bool:
+def _plain(kind: Kind, column: Sequence[Any]) -> bool:
     if kind in ("string", "label"):
         return set(map(type, column)) <= {str}
     if kind == "json":
@@ -61,7 +64,7 @@ def _plain(kind: ColumnType, column: Sequence[Any]) -> bool:
     return all(found <= ({int} if key == "start" else {str}) for key, found in kinds)
 
 
-def _look(column: Sequence[Any], spans: bool, levels: int) -> tuple[int, Marks]:
+def _look(column: Sequence[Any], kind: Kind, levels: int) -> tuple[int, Marks]:
     """The longest of a column's values, and their marks. Raises RecursionError where they have too many levels."""
     kinds = set(map(type, column))
     if kinds <= {str}:
@@ -69,14 +72,14 @@ def _look(column: Sequence[Any], spans: bool, levels: int) -> tuple[int, Marks]:
     if not levels and not kinds <= _NUMBERS:
         raise RecursionError
     if kinds == {list}:
-        longest, marks = _look(list(chain.from_iterable(column)), spans, levels - 1)
+        longest, marks = _look(list(chain.from_iterable(column)), kind, levels - 1)
         counts = list(map(len, column))
         if marks is not None:
             rest = iter(marks)
             return max(counts) * (1 + longest), [tuple(islice(rest, count)) for count in counts]
         return max(counts) * (1 + longest), counts
     if kinds == {dict} and len(orders := set(map(tuple, column))) == 1:
-        return _look_at_keys(column, orders.pop(), spans, levels - 1)
+        return _look_at_keys(column, orders.pop(), kind, levels - 1)
     if kinds == {int}:
         return _longest([str(min(column)), str(max(column))]), column
     if kinds <= _NUMBERS:
@@ -84,17 +87,19 @@ def _look(column: Sequence[Any], spans: bool, levels: int) -> tuple[int, Marks]:
         return _longest(printed), printed
     if any(is_deep(value, levels) for value in column):
         raise RecursionError
-    return max(map(measure, column)), list(map(_span_shape if spans else _json_shape, column))
+    return max(map(measure, column)), [_shape_inside(kind, value) for value in column]
 
 
-def _look_at_keys(column: Sequence[Any], keys: Sequence[Any], spans: bool, levels: int) -> tuple[int, Marks]:
+def _look_at_keys(column: Sequence[Any], keys: Sequence[Any], kind: Kind, levels: int) -> tuple[int, Marks]:
     total, differing = len(keys) + sum(map(measure, keys)), list[Any]()
     for key in keys:
         values = list(map(itemgetter(key), column))
-        longest, marks = _look(values, spans, levels)
+        longest, marks = _look(values, kind, levels)
         total += longest
-        if spans and key != "text":
-            marks = values if key == "label" else None  # labels are shown, places are not
+        if kind in SPANS and key == "start":
+            marks = None  # places are not shown
+        if kind == "spans" and key == "label":
+            marks = values
         if marks is not None:
             differing.append(marks)
     if len(differing) < 2:
@@ -106,17 +111,20 @@ def _longest(values: Iterable[Any]) -> int:
     return max(map(len, values), default=0)
 
 
-def shape(kind: ColumnType, value: Any) -> Hashable:
+def shape(kind: Kind, value: Any) -> Hashable:
     """A value's shape: templates are shown no more of it."""
     if kind == "label":
         return str(value)
-    if kind == "spans":
-        return tuple(map(_span_shape, value))
+    if kind in SPANS:
+        return tuple(_shape_inside(kind, span) for span in value)
     return _json_shape(value)
 
 
-def _span_shape(span: Any) -> Hashable:
-    return (bool(span["text"]), span["label"], *span)
+def _shape_inside(kind: Kind, value: Any) -> Hashable:
+    """The shape of a span, or of whatever stands in JSON."""
+    if kind not in SPANS:
+        return _json_shape(value)
+    return (bool(value["text"]), value["label"] if kind == "spans" else bool(value["label"]), *value)
 
 
 def _json_shape(value: Any) -> Hashable:

@@ -26,6 +26,7 @@ class Learnt:
     shapes: dict[Hashable, Any] = field(default_factory=dict)  # what was tried for a shape, see `skeletons.py`
     trials: int = 0
     failed: int = 0  # trials that found no skeleton; where most do, rows are rendered one by one
+    goes_by_labels: bool = False  # of spans: then rows are told apart by them from the start
     minijinja: list[Any] = field(default_factory=list)  # its renderer or None, once that is known
 
 
@@ -57,6 +58,12 @@ class Compiled:
     def columns(self) -> dict[str, Any]:
         """The declared columns that are used, with their types."""
         return {name: kind for name, kind in self.pack.settings.columns.items() if name in self.uses}
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The same, as the template is shown them: bare spans, until it is known to go by labels."""
+        bare = {"spans": "spans" if self.learnt.goes_by_labels else "bare spans"}
+        return {name: bare.get(kind, kind) for name, kind in self.columns.items()}
 
     @property
     def draws(self) -> bool:

@@ -9,20 +9,22 @@ asks what cannot be asked have no skeleton; they are rendered one by one.
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import factorial, lcm
 from typing import Any
 
 from zhiling.templates.batch import Rows, order
 from zhiling.templates.budget import BUDGET, PER_ITEM, SAID_BY_ANY, STEPS, choice_words
-from zhiling.templates.columns import Look, items_in, look, look_closely, shape
+from zhiling.templates.columns import SPANS, Kind, Look, items_in, look, look_closely
+from zhiling.templates.columns import shape as shape_of
 from zhiling.templates.compiled import Compiled
 from zhiling.templates.counting import PER_STEP
 from zhiling.templates.filters import get_item
 from zhiling.templates.lines import Line, make_line
 from zhiling.templates.reading import Reading, taken
 from zhiling.templates.sandbox import ERRORS
-from zhiling.templates.unread import LARGEST_ANSWER, TRIAL, Draw, Looked, Unread, is_answer
+from zhiling.templates.unread import LARGEST_ANSWER, TRIAL, Draw, Looked, Unread, is_answer, places_of
 
 MOST_SHOWN = 4         # shuffled choices whose order belongs to the shape
 MOST_TRIALS = 4_096    # of one template
@@ -57,13 +59,13 @@ class Node:
     question: Unread | None = None
     branches: dict[Any, "Node"] = field(default_factory=dict)
     skeleton: Skeleton | None = None
-    steps: set[int] = field(default_factory=set)  # of its shape
 
 
 @dataclass
 class Shape:
     """What was found out about rows of one shape: where they stand first, by the remainder of their draw."""
 
+    shown: Mapping[str, Kind]  # as what the template is shown each column
     roots: dict[int, Node] = field(default_factory=dict)
     steps: set[int] = field(default_factory=set)  # numbers by whose remainders of the draw the template goes
 
@@ -72,7 +74,7 @@ def group(compiled: Compiled, rows: Rows) -> Iterator[Part]:
     """The places of rows that are rendered alike, with their skeleton; None where there is none."""
     looks = {
         name: rows.looks[name] or look(kind, rows.columns[name]) or look_closely(kind, rows.columns[name])
-        for name, kind in compiled.columns.items()
+        for name, kind in rows.shown.items()
     }
     longest = sum(told.longest for told in looks.values())
     columns = {**rows.columns, "draw": rows.draws, ORDER: rows.orders}
@@ -81,11 +83,14 @@ def group(compiled: Compiled, rows: Rows) -> Iterator[Part]:
         is_long = [rows.own(i) > LONGEST_OWN for i in reading.places]
         yield [i for i in reading.places if is_long[i]], None, None
         reading = reading.some([i for i in reading.places if not is_long[i]])
-    for key, places in _by_shape(compiled, looks, reading).items() if reading.count else ():
-        yield from _of_shape(compiled, reading.some(places), compiled.learnt.shapes.get(key) or _new(compiled, key))
+    for key, places in _by_shape(compiled, rows.shown, looks, reading).items() if reading.count else ():
+        shape = compiled.learnt.shapes.get(key) or _new(compiled, key, rows.shown)
+        yield from _of_shape(compiled, reading.some(places), shape)
 
 
-def _by_shape(compiled: Compiled, looks: Mapping[str, Look], reading: Reading) -> dict[Hashable, Sequence[int]]:
+def _by_shape(
+    compiled: Compiled, shown: Mapping[str, Kind], looks: Mapping[str, Look], reading: Reading
+) -> dict[Hashable, Sequence[int]]:
     """The rows of each shape; it is worked out for one of all rows with equal marks."""
     differing = [taken(told.marks, reading.places) for told in looks.values() if told.marks is not None]
     if shows_order := _order_shown(compiled):
@@ -96,7 +101,7 @@ def _by_shape(compiled: Compiled, looks: Mapping[str, Look], reading: Reading) -
         alike = _sort(zip(*differing, strict=True))
     found = dict[Hashable, Sequence[int]]()
     for marks, places in alike.items():
-        one = [shape(kind, reading.placed((name,))[places[0]]) for name, kind in compiled.columns.items()]
+        one = [shape_of(kind, reading.placed((name,))[places[0]]) for name, kind in shown.items()]
         whole = (*one, marks[-1] if shows_order else None)
         found[whole] = [*found[whole], *places] if whole in found else places
     return found
@@ -115,9 +120,9 @@ def _order_shown(compiled: Compiled) -> bool:
     return compiled.template.shuffle_choices and words is not None and len(words) <= MOST_SHOWN
 
 
-def _new(compiled: Compiled, key: Hashable) -> Shape:
+def _new(compiled: Compiled, key: Hashable, shown: Mapping[str, Kind]) -> Shape:
     """What is to be found out about a shape; it is kept unless there are too many."""
-    new = Shape()
+    new = Shape(shown)
     if len(compiled.learnt.shapes) < MOST_TRIALS:
         compiled.learnt.shapes[key] = new
     return new
@@ -131,11 +136,11 @@ def _of_shape(compiled: Compiled, reading: Reading, shape: Shape) -> Iterator[Pa
         for remainder, places in _by_remainder(reading, step).items():
             some, root = reading.some(places), shape.roots.get(remainder)
             if root is None and some.count >= FEWEST_ROWS and learnt.trials < MOST_TRIALS:
-                root = shape.roots[remainder] = Node(steps=shape.steps)
+                root = shape.roots[remainder] = Node()
             if root is None or learnt.failed > max(FEWEST_ROWS, learnt.trials // 2):
                 found.append((some.places, None, None))
             else:
-                found += _sorted(compiled, some, root, root)
+                found += _sorted(compiled, shape, some, root, root)
         if lcm(1, *shape.steps) == step:
             while found:
                 yield found.pop()  # and what was read for it is let go
@@ -147,11 +152,11 @@ def _by_remainder(reading: Reading, step: int) -> dict[int, Sequence[int]]:
     return {0: range(reading.count)} if step == 1 else _sort(draw % step for draw in reading.placed(("draw",)))
 
 
-def _sorted(compiled: Compiled, reading: Reading, root: Node, node: Node) -> Iterator[Part]:
+def _sorted(compiled: Compiled, shape: Shape, reading: Reading, root: Node, node: Node) -> Iterator[Part]:
     """Sort the rows at a node by its question and those behind it."""
     if not node.tried and reading.count >= FEWEST_ROWS and compiled.learnt.trials < MOST_TRIALS:
         compiled.learnt.trials += 1
-        _try(compiled, reading, root)
+        _try(compiled, shape, reading, root)
     if node.question is None:
         yield reading.places, node.skeleton, reading
         return
@@ -163,7 +168,7 @@ def _sorted(compiled: Compiled, reading: Reading, root: Node, node: Node) -> Ite
         if answer is None:
             yield some.places, None, None
         else:
-            yield from _sorted(compiled, some, root, node.branches.setdefault(answer, Node()))
+            yield from _sorted(compiled, shape, some, root, node.branches.setdefault(answer, Node()))
 
 
 def _answers(question: Unread, reading: Reading) -> list[Any]:
@@ -199,33 +204,39 @@ def _shown(value: Any, kind: str, place: tuple[str | int, ...]) -> Any:
     if isinstance(value, dict):
         kinds = {"label": "label"} if kind == "spans" else {}
         return {key: _shown(inner, kinds.get(key, kind), (*place, key)) for key, inner in value.items()}
-    return Unread((), int, (Unread(place),)) if kind == "spans" else value  # a number may be 0, which is false
+    return Unread((), int, (Unread(place),)) if kind in SPANS else value  # a number may be 0, which is false
 
 
-def _try(compiled: Compiled, reading: Reading, root: Node) -> None:
+def _try(compiled: Compiled, shape: Shape, reading: Reading, root: Node) -> None:
     """Try the template on the first row; note its questions from `root` on, and the skeleton behind them, if any."""
-    row = reading.alone(0)
+    row, skeleton = reading.alone(0), None
     TRIAL.start(row)
     BUDGET.start(unread=True)
-    try:
+    with suppress(Looked, *ERRORS):
         values = {name: row.placed((name,))[0] for name, column in row.columns.items() if column}
-        skeleton = _skeleton(compiled, values, root.steps)
-    except (Looked, *ERRORS):
-        skeleton = None
-        compiled.learnt.failed += 1
+        skeleton = _skeleton(compiled, shape, values)
     BUDGET.start()
+    asked = TRIAL.end()
+    if any(_asks_label(question, shape) for question, _ in asked):
+        compiled.learnt.goes_by_labels = True
+    compiled.learnt.failed += skeleton is None and shape.shown == compiled.shown
     node = root
-    for question, answer in TRIAL.end():
+    for question, answer in asked:
         node.tried, node.question = True, question
         node = node.branches.setdefault(answer, Node())
     node.tried, node.skeleton = True, skeleton
 
 
-def _skeleton(compiled: Compiled, row: Mapping[str, Any], steps: set[int]) -> Skeleton:
-    values = {name: _shown(row[name], kind, (name,)) for name, kind in compiled.columns.items()}
+def _asks_label(question: Unread, shape: Shape) -> bool:
+    """Whether a question is about the label of a bare span."""
+    return any(place[-1] == "label" and shape.shown.get(str(place[0])) == "bare spans" for place in places_of(question))
+
+
+def _skeleton(compiled: Compiled, shape: Shape, row: Mapping[str, Any]) -> Skeleton:
+    values = {name: _shown(row[name], kind, (name,)) for name, kind in shape.shown.items()}
     values |= {**compiled.names, "choices": []}
     if compiled.draws:
-        values["draw"] = Draw(row["draw"], steps)
+        values["draw"] = Draw(row["draw"], shape.steps)
     when, chosen = compiled.expressions.get("when"), compiled.expressions.get("choices")
     if when and not when(values):
         return Skeleton(skipped=True)

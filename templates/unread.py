@@ -189,3 +189,19 @@ def holds_unread(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(holds_unread, value.values()))
     return isinstance(value, list | tuple) and any(map(holds_unread, value))
+
+
+def places_of(value: Any) -> set[tuple[str | int, ...]]:
+    """The places that a value is read from."""
+    found: set[tuple[str | int, ...]] = set()
+    seen, todo = set[int](), [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, Unread) and part.make is None:
+            found.add(part.place)
+        elif isinstance(part, Unread) and id(part) not in seen:
+            seen.add(id(part))
+            todo += [*part.args, *part.kwargs.values()]
+        elif isinstance(part, list | tuple | dict):
+            todo += part.values() if isinstance(part, dict) else part
+    return found

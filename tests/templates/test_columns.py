@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from tests.templates.strategies import JSON, TEXT, span
 from zhiling.templates.columns import MOST_LEVELS, is_deep, look, look_closely, measure, shape
 
+SPANS = st.lists(
+    st.builds(lambda s, keys: {key: s[key] for key in keys} | {"start": s["start"] % 2}, span(["PER", "LOC", ""]),
+              st.permutations(["start", "text", "label"])), max_size=3,
+)
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     "label": st.sampled_from(["a", "b"]), "string": TEXT, "strings": st.lists(TEXT, max_size=3),
-    "spans": st.lists(span(["PER", "LOC"]).map(lambda s: s | {"start": s["start"] % 2}).flatmap(lambda s: st.permutations(list(s.items())).map(dict)), max_size=3),
+    "spans": SPANS, "bare spans": SPANS,
     "json": JSON | st.fixed_dictionaries({"name": TEXT, "tags": st.lists(TEXT, max_size=2)}),
 }
 

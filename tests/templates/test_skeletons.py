@@ -164,6 +164,23 @@ def test_each_shape_is_told_apart_by_remainders_of_its_own(folder: Path) -> None
     assert sum(skeleton is not None for _, skeleton, _ in found) == 12
 
 
+@pytest.mark.parametrize(("prompt", "by_labels"), [
+    ("{% for s in spans %}{{ s.text }}（{{ s.label }}）{% endfor %}", False),
+    ("{{ spans | selectattr('label', 'equalto', 'PER') | map(attribute='text') | join }}", True),
+])
+def test_labels_of_spans_tell_rows_apart_only_where_the_template_goes_by_them(
+    folder: Path, prompt: str, by_labels: bool
+) -> None:
+    made = {"prompt": f"找：{prompt}", "completion": "{{ verbalizer[label] }}"}
+    compiled = compile_template(make_pack(folder, made, columns=COLUMNS, examples=[EXAMPLE]), "t0")
+    cells = {name: [value] * 360 for name, value in EXAMPLE.items()}
+    cells["spans"] = [[{"start": 0, "text": "北京", "label": ("PER", "LOC", "ORG")[i % 3]}] for i in range(360)]
+    check_all_ways(compiled, cells)
+    rows, _ = make_rows(compiled, cells, [str(i) for i in range(360)], seed=1)
+    assert compiled.learnt.goes_by_labels == by_labels
+    assert len(list(group(compiled, rows))) == (3 if by_labels else 1)
+
+
 @pytest.mark.long
 @settings(max_examples=20_000, deadline=None, suppress_health_check=HEALTH)
 @given(data=st.data())
