@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from zhiling.builders.shingles import Offsets, Shingles, shingle
+from zhiling.builders.shingles import Hashes, Offsets, Shingles, shingle
 from zhiling.rows import is_unspaced
 from zhiling.settings import Settings
 
@@ -28,13 +28,16 @@ SEED = 42              # of the permutations: candidates do not hang on the reci
 CROWD = 1_000          # texts in one bucket from which on only neighbours in key order are compared
 NEIGHBOURS = 50
 PAIRS_AT_ONCE = 200_000
+DIGESTS_AT_ONCE = 256
 BUCKETS = """
 CREATE OR REPLACE TEMP TABLE buckets AS
-WITH banded AS (SELECT DISTINCT key, unnest(bands) AS band FROM keys),
-     shared AS (SELECT band FROM banded GROUP BY band HAVING count(*) > 1),
-     named AS (SELECT band, key FROM banded SEMI JOIN shared USING (band)),
-     numbered AS (SELECT key, row_number() OVER (ORDER BY key) - 1 AS n FROM (SELECT DISTINCT key FROM named))
-SELECT band, key, n FROM named JOIN numbered USING (key)
+WITH banded AS (SELECT key, unnest(bands) AS band FROM keys),
+     met AS (SELECT band FROM banded GROUP BY band HAVING count(*) > 1),  -- again, by one key of several units too
+     named AS (SELECT DISTINCT band, key FROM banded SEMI JOIN met USING (band)),
+     shared AS (SELECT band FROM named GROUP BY band HAVING count(*) > 1),
+     kept AS (SELECT band, key FROM named SEMI JOIN shared USING (band)),
+     numbered AS (SELECT key, row_number() OVER (ORDER BY key) - 1 AS n FROM (SELECT DISTINCT key FROM kept))
+SELECT band, key, n FROM kept JOIN numbered USING (key)
 """
 TEXTS = """
 SELECT k.key, arg_min(k.text, k.id) AS text, arg_min(k.language, k.id) AS language
@@ -78,12 +81,9 @@ def bands(threshold: float) -> tuple[int, int]:
 
 def sketch(texts: Sequence[str], language: str, settings: NearSettings) -> pa.Array:
     """For each text the hashes that it shares with texts like it: one per band, or one of all of a short text."""
-    from rensa import RMinHash
-
     made = _shingle(texts, language, settings)
     count, width = bands(settings.threshold)
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(made.hashes, made.offsets, PERMUTATIONS, SEED)
-    digests = np.array(matrix.to_rows(), np.uint64).reshape(-1, count, width)
+    digests = _digests(made).reshape(-1, count, width)
     values = np.zeros(digests.shape[:2], np.uint64) + np.arange(1, count + 1, dtype=np.uint64)
     for place in range(width):
         values = (values ^ digests[:, :, place]) * np.uint64(0x9FB21C651E98DF25)
@@ -96,6 +96,19 @@ def sketch(texts: Sequence[str], language: str, settings: NearSettings) -> pa.Ar
         used[i, sizes[i] :] = False
     ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     return pa.ListArray.from_arrays(ends, values[used])
+
+
+def _digests(made: Shingles) -> Hashes:
+    """MinHash signatures, a text a row. They come as Python's numbers, so few at once: those stay in the cache."""
+    from rensa import RMinHash
+
+    found = np.zeros((len(made.folded), PERMUTATIONS), np.uint64)
+    for start in range(0, len(found), DIGESTS_AT_ONCE):
+        ends = made.offsets[start : start + DIGESTS_AT_ONCE + 1]
+        hashes = made.hashes[ends[0] : ends[-1]]
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, ends - ends[0], PERMUTATIONS, SEED)
+        found[start : start + DIGESTS_AT_ONCE] = matrix.to_rows()
+    return found
 
 
 def _shingle(texts: Sequence[str], language: str, settings: NearSettings) -> Shingles:
