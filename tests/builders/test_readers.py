@@ -1,0 +1,78 @@
+"""Lines are read a bounded stretch at a time, however long a file or one of its lines is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from zhiling.builders import corpus as corpus_module
+from zhiling.builders import readers
+from zhiling.builders.corpus import plan_sources, read_unit
+from zhiling.builders.readers import read_lines
+from zhiling.builders.sources import CorpusSettings, Unit
+
+CORPUS = {"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}]}
+READ = """
+import json, resource, sys
+from pathlib import Path
+from zhiling.builders.corpus import plan_sources, read_unit
+from zhiling.builders.sources import CorpusSettings
+corpus = CorpusSettings.model_validate(json.loads(sys.argv[2]))
+[source] = plan_sources(corpus, {"text": "string"}, {}, "zh", Path(sys.argv[1]))
+print(sum(len(piece.table) for unit in source.units for piece in read_unit(unit)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def units(folder: Path) -> tuple[Unit, ...]:
+    [source] = plan_sources(CorpusSettings.model_validate(CORPUS), {"text": "string"}, {}, "zh", folder)
+    return source.units
+
+
+def test_a_line_beyond_all_measure_is_read_in_pieces_and_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "MAX_LINE", 100)
+    monkeypatch.setattr(corpus_module, "MAX_LINE", 100)
+    monkeypatch.setattr(corpus_module, "CHUNK_BYTES", 150)
+    lines = ['{"text": "一"}', json.dumps({"text": "x" * 1000}), '{"text": "二"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    pieces = [piece for unit in units(tmp_path) for piece in read_unit(unit)]
+    assert [(r["text"], r["source"]) for p in pieces for r in p.table.to_pylist()] == [
+        ("一", "a.jsonl:1"), ("二", "a.jsonl:3"),
+    ]
+    rejects = [r for p in pieces for r in p.rejects]
+    assert {(r.reason, r.source) for r in rejects} == {("malformed", "a.jsonl:2")}
+    assert 10 < len(rejects) < 20
+
+
+def test_stretches_end_by_lines_or_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n' * 10)
+    [unit] = units(tmp_path)
+
+    def cut(at_once: int) -> list[tuple[int, int]]:
+        with (tmp_path / "a.jsonl").open("rb") as f:
+            return [(lines.first, len(lines.raw)) for lines in read_lines(f, "jsonl", unit, at_once)]
+
+    assert cut(4) == [(1, 4), (5, 4), (9, 2)]
+    monkeypatch.setattr(readers, "MAX_BYTES", 40)
+    assert cut(4) == [(1, 3), (4, 3), (7, 3), (10, 1)]
+
+
+@pytest.mark.long
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks = []
+    for megabytes in (20, 200):
+        with (tmp_path / "a.jsonl").open("w", encoding="utf-8") as f:
+            rows = 0
+            while f.tell() < megabytes * 1_000_000:
+                f.writelines(json.dumps({"text": f"第{rows + i}条：" + "好用" * 60}) + "\n" for i in range(1000))
+                rows += 1000
+        command = [sys.executable, "-c", READ, tmp_path, json.dumps(CORPUS)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found, peak = map(int, said.split())
+        assert found == rows
+        peaks.append(peak / 1e3)
+    assert peaks[1] < peaks[0] + 60, f"{peaks[0]:.0f} MB for 20 MB of lines, {peaks[1]:.0f} MB for 200 MB"
