@@ -125,7 +125,8 @@ class _Shared:
         return [[self._place(s), _logprobs(s) if s.logprobs else s.prediction, int(s.correct)] for s in kept]
 
     def _place(self, sample: Sample) -> int:
-        key = (sample.prompt_sha256, "\x1f".join(sample.choices))
+        prompt = sample.prompt_sha256 or f"{sample.source_id} {sample.template} {sample.shots} {sample.seed}"
+        key = (prompt, "\x1f".join(sample.choices))
         if key not in self._index:
             self._index[key] = len(self.rows)
             asked = (sample.template, sample.shots, sample.source_id, sample.shown_prompt)

@@ -72,7 +72,8 @@ def write_run(
         _write_samples(folder / f"texts_{name}_{run_id}.jsonl", rows, settings.compress)
     for part, results in zip(parts, found, strict=True):
         rows = results["samples"][part.task.name]
-        if not settings.prompts:
+        if not settings.prompts:  # nor its hash: the manifest's digest of all documents tells as much
+            rows = [{k: v for k, v in row.items() if k != "prompt_hash"} for row in rows]
             rows = [row | {"doc": {k: v for k, v in row["doc"].items() if k != "prompt"}} for row in rows]
         _write_samples(folder / f"samples_{part.task.name}_{run_id}.jsonl", rows, settings.compress)
     merged = _merged(subject, parts, found, settings)

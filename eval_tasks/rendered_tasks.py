@@ -72,6 +72,7 @@ def named_tasks(settings: EvalSettings, folder: Path) -> list[Task]:
     tasks: list[Task] = []
     for wanted in packs if settings.packs is None else settings.packs:
         if wanted not in known:
+            _refuse_file(wanted)
             raise UserError("--tasks", f"no task '{one_line(wanted, 60)}'", did_you_mean(wanted, known))
         if wanted in packs:
             tasks += shipped_tasks(wanted, folder)
@@ -84,6 +85,19 @@ def named_tasks(settings: EvalSettings, folder: Path) -> list[Task]:
                 settings.limit, settings.fixed_shots,
             )
     return choose(tasks, "the tasks", None, settings.templates, None, settings.generation)
+
+
+def _refuse_file(name: str) -> None:
+    """Raise UserError for an lm-eval task file: none is loaded here, least of all one that names code."""
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if "!function" in line:
+            saw = f"it names Python code ({one_line(line.strip(), 60)}), which would run"
+            raise UserError(f"{path}:{number}", saw, "if you trust it, run it with `lm_eval --include_path`")
+    do = "give packs, areas or public data sets, or run it with `lm_eval --include_path`"
+    raise UserError(str(path), "a task file of lm-eval's, which zhiling does not load", do)
 
 
 def public_tasks(

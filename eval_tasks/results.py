@@ -33,7 +33,7 @@ class Sample:
     shots: int           # of its task
     source_id: str       # the corpus row: what pairs two models, two templates
     group_id: str        # rows of one group are not independent: cluster by it
-    prompt: str          # "" where the samples were written without
+    prompt: str          # "" where the samples were written without, and so is its hash
     prompt_sha256: str
     choices: tuple[str, ...]      # () where the answer is free text
     logprobs: tuple[float, ...]   # of each choice, summed over its tokens
@@ -166,7 +166,7 @@ def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
     return Sample(
         task=task, pack=str(doc["pack"]), template=str(doc["template"]), shots=int(doc["shots"]),
         source_id=str(doc["source_id"]), group_id=str(doc["group_id"]), prompt=str(doc.get("prompt", "")),
-        prompt_sha256=str(row["prompt_hash"]), choices=choices, logprobs=logprobs,
+        prompt_sha256=str(row["prompt_hash"] if "prompt" in doc else ""), choices=choices, logprobs=logprobs,
         target=target.strip(), prediction=prediction.strip(), score=score, metrics=metrics,
         seed=int(doc.get("seed") or 0), shown=int(doc["shots"]),
     )

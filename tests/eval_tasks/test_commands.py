@@ -43,6 +43,22 @@ def test_what_is_mistyped_gets_one_line(
     assert message in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("task: x\nprocess_results: !function utils.score\n", "x.yaml:2: it names Python code (process_results"),
+        ("task: x\n", "x.yaml: a task file of lm-eval's, which zhiling does not load"),
+    ],
+)
+def test_a_strangers_task_file_is_refused(
+    written: str, message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_text(written, encoding="utf-8")
+    assert run_args(["eval", str(model), "--tasks", str(tmp_path / "x.yaml"), "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
 def test_tasks_are_listed_and_exported(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_args(["tasks", "list", "-r", str(release), "--json"]) == 0
     listed = {t["task"] for t in json.loads(capsys.readouterr().out)}
