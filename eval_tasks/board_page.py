@@ -23,6 +23,11 @@ COMMONEST = 8     # confusions of a larger matrix
 LIKELIEST = 6     # of a sample's choices
 FACTS = ("parameters", "tokens_seen", "digest", "stage", "parent", "lineage", "releases", "revision")
 RUN_FACTS = ("date", "machine", "versions", "settings", "seed")
+USUAL: dict[str, Any] = {  # settings that a command need not name
+    "generation": False, "seeds": 1, "fixed_shots": False, "backend": "zhiling", "too_long": "truncate",
+    "check_contamination": False, "bits_per_byte": False, "allow_code": False, "prompts": True, "compress": False,
+}
+FLAGS = {"prompts": ["--without-prompts"]}  # where a flag is not the setting's name
 SCRIPTS = ("board_words.js.j2", "board_charts.js.j2", "board_app.js.j2")
 
 
@@ -97,17 +102,23 @@ def _model(model: Model) -> dict[str, Any]:
 
 
 def command(model: Model, run: Mapping[str, Any]) -> str:
-    """The command that makes a run anew."""
+    """The command that makes a run anew; DATA stands for the reader's copies of public data sets."""
     settings, tasks = run.get("settings", {}), run.get("tasks", {})
     words = ["zhiling", "eval", model.name]
     releases = {f"out/{r['name']}/{r['version']}" for t in tasks.values() if isinstance(r := t.get("release"), dict)}
     for folder in sorted(releases)[:1]:
         words += ["--release", folder]
+    if any("source" in told for told in tasks.values()):
+        words += ["--data", "DATA"]
     for flag, key in (("tasks", "packs"), ("shots", "shots"), ("templates", "templates"), ("limit", "limit")):
         value = settings.get(key)
         if value is not None:
             words += [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list) else str(value)]
-    return shlex.join([*words, *(["--generation"] if settings.get("generation") else [])])
+    for key, usual in USUAL.items():
+        value, flag = settings.get(key, usual), key.replace("_", "-")
+        if value != usual:
+            words += FLAGS.get(key, [f"--{flag}"] + ([] if isinstance(usual, bool) else [str(value)]))
+    return shlex.join(words)
 
 
 class _Shared:

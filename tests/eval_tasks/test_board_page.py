@@ -10,6 +10,7 @@ import pytest
 from tests.eval_tasks.browser import CHROMIUM, Page, browser
 from tests.eval_tasks.made_results import Made, Rows
 from zhiling import cards
+from zhiling.eval_tasks.board_page import command
 from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey
 from zhiling.eval_tasks.leaderboard import build
 from zhiling.eval_tasks.results import Sample
@@ -143,6 +144,18 @@ def test_a_models_page_holds_its_report_its_samples_and_its_command(page: Page, 
     assert "Confusion matrix" in text and "Precision" in text and "added up over 3 templates" in text
     assert "✓ right" in text and "← said" in text
     assert page.js("document.title") == "large · zhiling leaderboard"
+
+
+def test_the_command_names_what_is_not_usual() -> None:
+    run = {
+        "settings": {"packs": ["fewclue/tnews", "sst2"], "shots": [0, 4], "limit": 100, "too_long": "fewer_shots",
+                     "seeds": 1, "check_contamination": True, "prompts": False, "compress": True, "backend": "zhiling"},
+        "tasks": {"sst2_cloze_0shot": {"source": "https://example.org"}},
+    }
+    assert command(Model("small", "causal", {}, ()), run) == (
+        "zhiling eval small --data DATA --tasks fewclue/tnews,sst2 --shots 0,4 --limit 100 --too-long fewer_shots "
+        "--check-contamination --without-prompts --compress"
+    )
 
 
 def test_the_matrix_and_its_report_add_up(page: Page, site: Path) -> None:
