@@ -6,6 +6,7 @@ settings and inputs, so an existing output is this very work, done: it is kept, 
 An output is Parquet, or (`.arrow`) an Arrow stream, which is written and mapped back without being encoded.
 """
 
+import gc
 import json
 import multiprocessing
 import os
@@ -133,6 +134,7 @@ def _make_ready(environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     pa.set_cpu_count(1)
+    gc.freeze()  # what was imported stays
     _leave_pandas_out()
 
 
