@@ -28,5 +28,6 @@ class EvalSettings(Settings):
     check_contamination: bool = False             # mark test texts that the model's lineage says it was trained on
     prompts: bool = True                          # false: samples without texts that are not ours to give on
     compress: bool = False                        # samples as .jsonl.gz
+    processes: int = Field(1, ge=1, exclude=True)  # that score tasks side by side; scores do not hang on it
     seed: int = 42                                # of bootstrap draws
     bootstrap: int = Field(10_000, ge=0)          # draws for the leaderboard's intervals; 0 for none

@@ -13,12 +13,8 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.evaluator import evaluate
 
-from zhiling.errors import UserError, one_line
-from zhiling.eval_tasks.config import EvalSettings
-from zhiling.eval_tasks.models import Subject
 from zhiling.eval_tasks.task import Task
 
-HF_BATCH = 16
 Results = dict[str, Any]
 
 
@@ -58,36 +54,6 @@ class ScoresLM(LM):  # type: ignore[misc]
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Baselines write nothing."""
         raise NotImplementedError("a baseline scores choices only")
-
-
-def load_model(subject: Subject, settings: EvalSettings) -> LM:
-    """The subject as an lm-eval model. Raises UserError where it cannot be loaded."""
-    import torch
-
-    from zhiling.trainer.device import use_threads
-
-    arguments: dict[str, Any] = {
-        "pretrained": subject.base or subject.source, "peft": subject.source if subject.base else None,
-        "revision": subject.about.get("revision", "main"), "use_safetensors": True,
-        "device": "cuda" if torch.cuda.is_available() else "cpu", "batch_size": HF_BATCH,
-    }
-    try:
-        if subject.kind == "masked":
-            from zhiling.eval_tasks.masked_lm import MaskedLM
-
-            return MaskedLM(**arguments, batch_tokens=settings.batch_tokens)
-        if settings.backend == "hf":
-            from lm_eval.models.huggingface import HFLM
-
-            return HFLM(**arguments)
-        from zhiling.eval_tasks.prefix_lm import PrefixLM
-
-        made = PrefixLM(**arguments, batch_tokens=settings.batch_tokens)
-        use_threads(sum(p.numel() for p in made.model.parameters()), made.device)
-        return made
-    except (OSError, ValueError, KeyError) as error:
-        do = "see that it loads in transformers' AutoModelForCausalLM and AutoTokenizer"
-        raise UserError(subject.source, f"cannot be loaded ({one_line(str(error), 160)})", do) from None
 
 
 def ask(lm: LM, task: Task, documents: pa.Table, bootstrap: int = 1000) -> Results:

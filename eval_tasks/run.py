@@ -18,7 +18,9 @@ from zhiling.errors import UserError
 from zhiling.eval_tasks.baselines import Labelled, baseline_tasks, of_public, of_release
 from zhiling.eval_tasks.code_runner import check_fence
 from zhiling.eval_tasks.config import EvalSettings
+from zhiling.eval_tasks.loading import load_model
 from zhiling.eval_tasks.models import Subject, find_subject
+from zhiling.eval_tasks.processes import ask_part, side_by_side
 from zhiling.eval_tasks.record import Corpus, Part, Results, plain, versions, write_run
 from zhiling.eval_tasks.release_tasks import release_tasks
 from zhiling.eval_tasks.rendered_tasks import named_tasks
@@ -84,21 +86,16 @@ def evaluate_tasks(
         tasks = [task for task in tasks if not task.free]
     parts = [_part(subject, task, task.documents(settings.limit), settings) for task in tasks]
 
+    corpora = [_corpus(subject, each, settings) for each in texts]
+    missing = [part for part in parts if not _part_file(out / subject.folder_name, part.digest).is_file()]
+
     @cache
     def model() -> Any:
-        from zhiling.eval_tasks.loading import load_model
-
         return load_model(subject, settings)
 
-    def ask_model(part: Part) -> Results:
-        from zhiling.eval_tasks.engine import ask
-        from zhiling.eval_tasks.fitting import fit
-
-        documents, too_long = fit(model(), part.task, part.documents, settings.too_long)
-        return ask(model(), part.task, documents) | {"too_long": too_long}
-
-    corpora = [_corpus(subject, each, settings) for each in texts]
-    return _run(subject, parts, settings, out, ask_model, corpora, lambda corpus: ask_texts(model(), corpus.texts))
+    with side_by_side(subject, settings, missing) as asked_ahead:
+        ask = asked_ahead or (lambda part: ask_part(model(), part, settings))
+        return _run(subject, parts, settings, out, ask, corpora, lambda corpus: ask_texts(model(), corpus.texts))
 
 
 def _evaluate_baseline(subject: Subject, rows: Sequence[Labelled], settings: EvalSettings, out: Path) -> Path:
@@ -153,7 +150,7 @@ def _run(
     quiet_libraries()
 
     def kept(name: str, make: Callable[[], Any]) -> Any:
-        path = home / PARTS / f"{name[:32]}.json"
+        path = _part_file(home, name)
         if not path.is_file():
             write_json(path, make())
         return read_json(path)
@@ -172,6 +169,10 @@ def _run(
     with atomic_folder(folder) as temporary:
         write_run(temporary, run_id, subject, parts, found, settings, texts)
     return folder
+
+
+def _part_file(home: Path, name: str) -> Path:
+    return home / PARTS / f"{name[:32]}.json"
 
 
 def _asked(part: Part, ask: Ask, settings: EvalSettings) -> Results:

@@ -39,6 +39,7 @@ def eval_(
     generation: Annotated[bool, typer.Option("--generation", help="Free-text templates too.")] = False,
     bits_per_byte: Annotated[bool, typer.Option("--bits-per-byte", help="Of the release's test texts too.")] = False,
     allow_code: Annotated[bool, typer.Option("--allow-code", help="Run code that the model wrote, fenced in.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="That score tasks side by side, each with the model.")] = 1,
     backend: Annotated[str, typer.Option(help="zhiling, or hf for lm-eval's own.")] = "zhiling",
     too_long: Annotated[str, typer.Option(help="Too long a prompt: truncate, fewer_shots, error.")] = "truncate",
     check_contamination: Contamination = False,
@@ -55,7 +56,7 @@ def eval_(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
         generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots, data=data,
         check_contamination=check_contamination, compress=compress, prompts=not without_prompts, allow_code=allow_code,
-        bits_per_byte=bits_per_byte,
+        bits_per_byte=bits_per_byte, processes=processes,
     )
     _show(score(model, settings, out, release, trained_on or ()), as_json)
 
