@@ -25,19 +25,24 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
     gone = [max(0, len(whole) - context - 1) for whole in wholes]
     rows = [whole[g:] for whole, g in zip(wholes, gone, strict=True)]
     cuts = [max(1, len(prompt) - g) for prompt, g in zip(prompts, gone, strict=True)]
+    readers: dict[tuple[int, ...], list[int]] = {}  # choices of one token are read from one and the same input
+    for i, row in enumerate(rows):
+        readers.setdefault(tuple(row[:-1]), []).append(i)
+    inputs = list(readers)
     scores = [0.0] * len(pairs)
     with torch.inference_mode():
-        for members in length_batches([len(row) - 1 for row in rows]):
+        for members in length_batches([len(own) for own in inputs]):
             starts = [0]
-            for i in members:
-                starts.append(starts[-1] + len(rows[i]) - 1)
-            ids = [token for i in members for token in rows[i][:-1]]
+            for n in members:
+                starts.append(starts[-1] + len(inputs[n]))
+            ids = [token for n in members for token in inputs[n]]
             ids += [0] * (-len(ids) % ROUND)
             hidden_ND = hidden_states(model, torch.tensor(ids, device=model.device), starts)
-            for start, i in zip(starts, members, strict=False):
-                target = torch.tensor(rows[i][cuts[i] :], device=model.device)[:, None]
-                logits = model.get_output_embeddings()(hidden_ND[start + cuts[i] - 1 : start + len(rows[i]) - 1])
-                scores[i] = float(logits.float().log_softmax(-1).gather(1, target).sum())
+            for start, n in zip(starts, members, strict=False):
+                for i in readers[inputs[n]]:
+                    target = torch.tensor(rows[i][cuts[i] :], device=model.device)[:, None]
+                    logits = model.get_output_embeddings()(hidden_ND[start + cuts[i] - 1 : start + len(rows[i]) - 1])
+                    scores[i] = float(logits.float().log_softmax(-1).gather(1, target).sum())
     return scores
 
 

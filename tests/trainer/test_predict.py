@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from zhiling.errors import UserError
+from zhiling.trainer.forward import hidden_states
 from zhiling.trainer.predict import predict
 from zhiling.trainer.scoring import log_likelihoods
 
@@ -54,6 +55,23 @@ def test_scores_are_the_librarys(model: Any, tokenizer: Any) -> None:
         logits = model(whole).logits[0].log_softmax(-1)
         expected = sum(logits[i - 1, whole[0, i]] for i in range(part.shape[1], whole.shape[1]))
         assert score == pytest.approx(float(torch.as_tensor(expected).detach()), abs=1e-4)
+
+
+def test_choices_of_one_token_are_read_from_one_input(
+    model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def count(model: Any, ids: torch.Tensor, starts: list[int]) -> torch.Tensor:
+        read.append(starts[-1])
+        return hidden_states(model, ids, starts)
+
+    monkeypatch.setattr("zhiling.trainer.scoring.hidden_states", count)
+    single = [tokenizer.decode([i]) for i in (300, 310, 320)]
+    pairs = [(f"{TEXTS[0]}\n", word) for word in single]
+    log_likelihoods(model, tokenizer, pairs)
+    wholes = [tokenizer(p + c)["input_ids"] for p, c in pairs]
+    assert sum(read) == sum(len(own) for own in {tuple(whole[:-1]) for whole in wholes}) < sum(map(len, wholes))
 
 
 def test_a_prompt_longer_than_the_context_is_cut_from_the_left(model: Any, tokenizer: Any) -> None:
