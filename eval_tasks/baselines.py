@@ -6,8 +6,9 @@ each label. A baseline learns from the train rows alone and reads the row itself
 make no difference to it. Packs without exactly one label column are passed over, with a note.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from zhiling.templates.pack import Pack, read_pack
 ROW = "row"
 Row = dict[str, Any]
 Scores = dict[str, list[float]]
+Array = np.ndarray[Any, Any]
+Baseline = Callable[[list[str], list[str], list[str], list[str]], Array]
 
 
 class NoBaselineError(UserError):
@@ -38,6 +41,9 @@ class Labelled:
     pack: Pack
     train: list[Row]    # with `id`, `group_id` and the pack's columns
     test: list[Row]
+
+
+Score = Callable[[Labelled, list[str]], Array]
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ def baseline_tasks(baseline: str, rows: Sequence[Labelled]) -> list[RowTask]:
             what = f"{len(each.pack.label_columns)} label columns" if each.train else "no train rows"
             note(f"{each.like.pack}: {what}, baseline:{baseline} passes it over")
             continue
-        found.append(_row_task(baseline, each))
+        found.append(row_task(each, partial(_fitted, {"majority": majority, "linear": linear}[baseline])))
     if not found:
         raise NoBaselineError(
             f"baseline:{baseline}", "no pack here has train rows and one label column", "score models only"
@@ -111,13 +117,11 @@ def _labelled(like: Task, pack: Pack, train: list[Row], test: list[Row], limit: 
     return Labelled(like, pack, train, [by_id[i] for i in list(asked)[:limit]])
 
 
-def _row_task(baseline: str, each: Labelled) -> RowTask:
+def row_task(each: Labelled, score: Score) -> RowTask:
+    """The test rows as a task of their own, answered by `score`, which gives each label of each row a log-score."""
     like, pack = each.like, each.pack
-    (column,) = pack.label_columns
-    labels = sorted(pack.labels_of(column))
-    texts, gold = [_text(r, pack) for r in each.train], [r[column] for r in each.train]
-    score = {"majority": majority, "linear": linear}[baseline]
-    scores = score(texts, gold, [_text(r, pack) for r in each.test], labels)
+    labels = sorted(pack.labels_of(pack.label_columns[0]))
+    scores = score(each, labels)
     made_from = {k: v for k, v in like.made_from.items() if k != "held_out_template"}
     task = Task(
         name=f"{like.pack.replace('/', '_')}_{ROW}", pack=like.pack, template=ROW, shots=0, kind=like.kind,
@@ -126,6 +130,13 @@ def _row_task(baseline: str, each: Labelled) -> RowTask:
     documents = [_document(row, each, labels) for row in each.test]
     table = pa.table({name: [d[name] for d in documents] for name in COLUMNS})
     return RowTask(task, table, {r["id"]: s.tolist() for r, s in zip(each.test, scores, strict=True)})
+
+
+def _fitted(baseline: Baseline, each: Labelled, labels: list[str]) -> Array:
+    """What a baseline, fitted on the train rows, says of the test rows."""
+    (column,) = each.pack.label_columns
+    texts, gold = [_text(r, each.pack) for r in each.train], [r[column] for r in each.train]
+    return baseline(texts, gold, [_text(r, each.pack) for r in each.test], labels)
 
 
 def _rows(release: Path, corpora: list[str], pack: Pack, split: str) -> Iterator[Row]:
@@ -147,13 +158,13 @@ def _document(row: Row, each: Labelled, labels: list[str]) -> Row:
     }
 
 
-def majority(train: list[str], gold: list[str], texts: list[str], labels: list[str]) -> np.ndarray[Any, Any]:
+def majority(train: list[str], gold: list[str], texts: list[str], labels: list[str]) -> Array:
     """Log-frequencies of the labels in train, the same for every text."""
     counts = np.array([gold.count(label) + 0.5 for label in labels])
     return np.tile(np.log(counts / counts.sum()), (len(texts), 1))
 
 
-def linear(train: list[str], gold: list[str], texts: list[str], labels: list[str]) -> np.ndarray[Any, Any]:
+def linear(train: list[str], gold: list[str], texts: list[str], labels: list[str]) -> Array:
     """A linear SVM on TF-IDF of character 1-3-grams; its margins, log-normalised (not calibrated)."""
     from scipy.special import log_softmax
     from sklearn.feature_extraction.text import TfidfVectorizer

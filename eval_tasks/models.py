@@ -23,7 +23,7 @@ class Subject:
     """Something that can be scored."""
 
     name: str                   # what tables show
-    kind: str                   # baseline, causal or masked
+    kind: str                   # baseline, causal, masked or classifier (a head that labels texts)
     digest: str
     source: str = ""            # folder or Hub name to load from
     base: str | None = None     # the model below an adapter
@@ -71,7 +71,7 @@ def _folder(folder: Path) -> Subject:
         about["manifest_sha256"] = file_digest(folder / MANIFEST)
     found = {p.name: file_digest(p) for p in [*weights, config_file, *(folder / t for t in TOKENIZERS)] if p.is_file()}
     base = str(config["base_model_name_or_path"]) if is_adapter else None
-    kind = "masked" if _is_masked(config if not base else _config_of(base)) else "causal"
+    kind = _kind(folder, config if not base else _config_of(base))
     return Subject(name, kind, digest(found), str(folder), base, about)
 
 
@@ -81,8 +81,15 @@ def _config_of(base: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_masked(config: dict[str, Any]) -> bool:
-    return any(str(a).endswith(MASKED) for a in config.get("architectures") or [])
+def _kind(name: object, config: dict[str, Any]) -> str:
+    """How a model answers, by the class that its config names."""
+    classes = [str(a) for a in config.get("architectures") or []]
+    if any(a.endswith("ForTokenClassification") for a in classes):
+        raise UserError(one_line(str(name)), "a head that labels tokens, which answers no task",
+                        "its F1 on validation is in its model card; use it with zhiling predict")
+    if any(a.endswith("ForSequenceClassification") for a in classes):
+        return "classifier"
+    return "masked" if any(a.endswith(MASKED) for a in classes) else "causal"
 
 
 def _hub(name: str) -> Subject:
@@ -96,5 +103,4 @@ def _hub(name: str) -> Subject:
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError):
         do = "give a model's folder, baseline:majority, baseline:linear, or a name that the Hub lets you read"
         raise UserError(one_line(name), "no such folder, and the Hub gives no such model", do) from None
-    kind = "masked" if _is_masked(config) else "causal"
-    return Subject(name, kind, digest(["hub", name, revision]), name, None, {"revision": revision})
+    return Subject(name, _kind(name, config), digest(["hub", name, revision]), name, None, {"revision": revision})

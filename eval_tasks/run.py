@@ -29,6 +29,7 @@ from zhiling.eval_tasks.task import Task, choose, documents_digest, task_digest
 from zhiling.store import MANIFEST, atomic_folder, digest, read_json, write_json
 
 PARTS = ".parts"
+ROW_KINDS = {"baseline", "classifier"}
 DOCUMENTS = ".documents"
 Ask = Callable[[Part], Results]
 AskCorpus = Callable[[Corpus], Any]
@@ -56,8 +57,8 @@ def evaluate(name_or_folder: str, release: Path, settings: EvalSettings, out: Pa
     """Score a model folder, a Hub name or a baseline on a release's test rows; return the results folder."""
     tasks = tasks_of(release, settings)
     subject = find_subject(name_or_folder)
-    if subject.kind == "baseline":
-        return _evaluate_baseline(subject, of_release(release, tasks, settings.limit), settings, out)
+    if subject.kind in ROW_KINDS:
+        return _evaluate_rows(subject, of_release(release, tasks, settings.limit), settings, out)
     texts = texts_of(release, {task.pack for task in tasks}) if settings.bits_per_byte else ()
     return evaluate_tasks(subject, tasks, settings, out, list(texts))
 
@@ -66,8 +67,8 @@ def evaluate_named(name_or_folder: str, settings: EvalSettings, out: Path) -> Pa
     """Score a model on public data sets and on shipped packs' examples; return the results folder."""
     subject = find_subject(name_or_folder)
     tasks = named_tasks(settings, out / DOCUMENTS)
-    if subject.kind == "baseline":
-        return _evaluate_baseline(subject, of_public(settings.data, tasks, settings.limit), settings, out)
+    if subject.kind in ROW_KINDS:
+        return _evaluate_rows(subject, of_public(settings.data, tasks, settings.limit), settings, out)
     return evaluate_tasks(subject, tasks, settings, out)
 
 
@@ -98,8 +99,14 @@ def evaluate_tasks(
         return _run(subject, parts, settings, out, ask, corpora, lambda corpus: ask_texts(model(), corpus.texts))
 
 
-def _evaluate_baseline(subject: Subject, rows: Sequence[Labelled], settings: EvalSettings, out: Path) -> Path:
-    found = baseline_tasks(subject.name.removeprefix("baseline:"), rows)
+def _evaluate_rows(subject: Subject, rows: Sequence[Labelled], settings: EvalSettings, out: Path) -> Path:
+    """Score what reads rows and no prompts: a baseline, or a model with a head that labels texts."""
+    if subject.kind == "baseline":
+        found = baseline_tasks(subject.name.removeprefix("baseline:"), rows)
+    else:
+        from zhiling.eval_tasks.classifier import classifier_tasks
+
+        found = classifier_tasks(Path(subject.source), rows)
     scores = {row.task.name: row.scores for row in found}
     parts = [_part(subject, row.task, row.documents, settings, row.scores) for row in found]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.templates.pack import Pack
-from zhiling.trainer.data import columns_of, cut_middle
-from zhiling.trainer.labelled import separator, spans_of
+from zhiling.trainer.data import cut_middle
+from zhiling.trainer.labelled import join, separator, spans_of
 from zhiling.trainer.model import context_of
 from zhiling.trainer.tokenizer import cut_mark_of, frame_of
 
@@ -34,7 +34,7 @@ def open_classifier(folder: Path) -> tuple[Any, Any]:
 def label_rows(folder: Path, pack: Pack, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Rows with what a classifier says of their texts: a label and its probability, or labelled spans."""
     model, tokenizer = open_classifier(folder)
-    texts = [separator(tokenizer).join(filter(None, (row[c] for c in columns_of(pack, "string")))) for row in rows]
+    texts = texts_of(pack, rows, tokenizer)
     if labels_tokens(folder):
         for row, found in zip(rows, spans(model, tokenizer, texts), strict=True):
             yield {**row, "spans": found}
@@ -42,6 +42,11 @@ def label_rows(folder: Path, pack: Pack, rows: Sequence[Mapping[str, Any]]) -> I
     for row, shares in zip(rows, label_shares(model, tokenizer, texts), strict=True):
         best = max(shares, key=lambda name: shares[name])
         yield {**row, "label": best, "probability": round(shares[best], 4)}
+
+
+def texts_of(pack: Pack, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> list[str]:
+    """The one text of each row, as in training."""
+    return [join(pack, row, separator(tokenizer)) for row in rows]
 
 
 def labels_tokens(folder: Path) -> bool:

@@ -5,7 +5,7 @@ its middle, marked; its label is never cut. Refuses packs without labels or span
 not in their text, labels that training never saw.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,8 +71,13 @@ def read_labelled(
     return found
 
 
+def join(pack: Pack, row: Mapping[str, Any], between: str) -> str:
+    """A row's texts as one."""
+    return between.join(row[column] for column in columns_of(pack, "string") if row[column])
+
+
 def _labelled(pack: Pack, row: dict[str, Any], head: Head, between: str) -> Labelled:
-    text = between.join(row[column] for column in columns_of(pack, "string") if row[column])
+    text = join(pack, row, between)
     if head == "sequence":
         return Labelled(row["id"], text, class_of(pack, row))
     (column,) = columns_of(pack, "spans")
