@@ -161,9 +161,12 @@ def _sorted(compiled: Compiled, shape: Shape, reading: Reading, root: Node, node
         yield reading.places, node.skeleton, reading
         return
     answers = _answers(node.question, reading)
-    for answer in dict.fromkeys(answers):
+    given = dict.fromkeys(answers)
+    if len(given) > 1 and _asks_label(node.question, shape):
+        compiled.learnt.goes_by_labels = True
+    for answer in given:
         some = reading
-        if answers.count(answer) < len(answers):
+        if len(given) > 1:
             some = reading.some([i for i, own in enumerate(answers) if own == answer])
         if answer is None:
             yield some.places, None, None
@@ -217,7 +220,7 @@ def _try(compiled: Compiled, shape: Shape, reading: Reading, root: Node) -> None
         skeleton = _skeleton(compiled, shape, values)
     BUDGET.start()
     asked = TRIAL.end()
-    if any(_asks_label(question, shape) for question, _ in asked):
+    if skeleton is None and any(_asks_label(question, shape) for question, _ in asked):
         compiled.learnt.goes_by_labels = True
     compiled.learnt.failed += skeleton is None and shape.shown == compiled.shown
     node = root
@@ -228,7 +231,7 @@ def _try(compiled: Compiled, shape: Shape, reading: Reading, root: Node) -> None
 
 
 def _asks_label(question: Unread, shape: Shape) -> bool:
-    """Whether a question is about the label of a bare span."""
+    """Whether the answer to a question may hang on the label of a bare span."""
     return any(place[-1] == "label" and shape.shown.get(str(place[0])) == "bare spans" for place in places_of(question))
 
 
