@@ -123,6 +123,18 @@ def test_generated_texts_are_those_of_hf(
     assert cut != free
 
 
+def test_texts_do_not_hang_on_batches_or_order(ours: PrefixLM, reviews: list[dict[str, str]]) -> None:
+    requests = said([*prompts(reviews, 0, 4), *prompts(reviews, 4, 4)], until=["\n\n"], max_gen_toks=8)
+    texts = ours.generate_until(requests)
+    shuffled = random.Random(1).sample(range(len(requests)), len(requests))
+    assert ours.generate_until([requests[i] for i in shuffled]) == [texts[i] for i in shuffled]
+    ours.cache_tokens, before = 1, ours.cache_tokens
+    try:
+        assert ours.generate_until(requests) == texts
+    finally:
+        ours.cache_tokens = before
+
+
 def test_generation_ends_at_the_end_token(
     tmp_path: Path, reviews: list[dict[str, str]], ours: PrefixLM
 ) -> None:
