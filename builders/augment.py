@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from zhiling.builders.augment_models import back_translation, contextual
 from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, words
 from zhiling.builders.clean import fold
-from zhiling.builders.engines import Piece, Reject, RowGroup
+from zhiling.builders.engines import Piece, Reject, RowGroup, read_output
 from zhiling.errors import one_line
 from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, conform, split_schema, strings_in
 from zhiling.seeds import uniform
@@ -84,7 +85,7 @@ def held_out_texts(tables: Sequence[Path], columns: Columns) -> Iterator[str]:
     """Folded texts of validation and test rows."""
     names = [name for name, kind in columns.items() if kind == "string"]
     for path in tables:
-        table = pq.read_table(path, columns=names, filters=[("split", "!=", "train")])
+        table = read_output(path, [*names, "split"]).filter(pc.field("split") != "train")
         for name in names:
             yield from (fold(text) for text in table[name].to_pylist())
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from zhiling.builders.engines import read_output
 from zhiling.builders.exemplars import label_of
 from zhiling.builders.shingles import shingle
 from zhiling.rows import Columns, is_unspaced
@@ -22,7 +23,7 @@ MOST = 20_000  # rows that the linear model is fitted on
 
 def report(files: Sequence[Path], columns: Columns, language: str) -> dict[str, Any]:
     """Copies, distinct-2 before and after, agreement; agreement is null where there is one label or no copy."""
-    table = pa.concat_tables([pq.read_table(f, filters=[("split", "==", "train")]) for f in files])
+    table = pa.concat_tables([read_output(f).filter(pc.field("split") == "train") for f in files])
     rows = table.to_pylist()
     names = [name for name, kind in columns.items() if kind == "string"]
     texts = ["\n".join(row[name] for name in names) for row in rows]

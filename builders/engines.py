@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
@@ -228,30 +229,43 @@ def copy_rejects(outputs: Sequence[Path], out: IO[str]) -> Counter[str]:
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Part `index` of a Parquet file: what the next step reads as its unit."""
+    """Part `index` of an output: a row group or batch, which the next step reads as its unit."""
 
     path: Path
     index: int
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """The rows of this part."""
+        if self.path.suffix == ".arrow":
+            found = pa.Table.from_batches(islice(batches(self.path), self.index, self.index + 1))
+            return found.select(columns) if columns else found
         with pq.ParquetFile(self.path) as file:
             return file.read_row_group(self.index, columns=columns)
 
 
 def row_groups(paths: Sequence[Path]) -> list[RowGroup]:
-    """All parts of the given Parquet files, in order."""
-    found = []
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            found += [RowGroup(path, i) for i in range(file.num_row_groups)]
-    return found
+    """All parts of the given outputs, in order."""
+    return [RowGroup(path, i) for path in paths for i in range(_parts(path))]
+
+
+def _parts(path: Path) -> int:
+    if path.suffix == ".arrow":
+        return sum(1 for _ in batches(path))
+    return int(pq.read_metadata(path).num_row_groups)
 
 
 def batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The batches of an `.arrow` output, mapped into memory: only what is looked at is read."""
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         yield from reader
+
+
+def read_output(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """All rows of an output."""
+    if path.suffix != ".arrow":
+        return pq.read_table(path, columns=columns)
+    found = pa.Table.from_batches(batches(path), schema_of(path))
+    return found.select(columns) if columns else found
 
 
 def schema_of(path: Path) -> pa.Schema:

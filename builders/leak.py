@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from zhiling.builders.clean import NAIVE_TEST_SHARE, fold_key
-from zhiling.builders.engines import Piece, RowGroup
+from zhiling.builders.engines import Piece, RowGroup, read_output
 from zhiling.builders.split import SplitSettings
 from zhiling.rows import Columns
 from zhiling.seeds import draw, uniform
@@ -93,11 +93,15 @@ def measure(files: Sequence[Path]) -> dict[str, int]:
     import duckdb
 
     count = """
+        WITH rows AS MATERIALIZED (FROM given)
         SELECT count(*) AS test_rows, count(*) FILTER (group_id IN (SELECT group_id FROM rows WHERE split = 'train'))
         FROM rows WHERE split = 'test'"""
+    schema = pa.schema([("group_id", pa.string()), ("split", pa.string())])
+    tables = (read_output(path, schema.names) for path in files)
     with duckdb.connect() as db:
-        rows = "SELECT group_id, split FROM read_parquet($files)"
-        found = db.execute(f"WITH rows AS MATERIALIZED ({rows}) {count}", {"files": [str(p) for p in files]}).fetchone()
+        given = (batch for table in tables for batch in table.to_batches())
+        db.register("given", pa.RecordBatchReader.from_batches(schema, given))
+        found = db.execute(count).fetchone()
     assert found is not None
     return dict(zip(("test_rows", "leaked_rows"), found, strict=True))
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from zhiling.builders.bm25 import Index, Scores, make_index, ranked, score
 from zhiling.builders.clean import fold
-from zhiling.builders.engines import Piece, Reject, RowGroup
+from zhiling.builders.engines import Piece, Reject, RowGroup, read_output
 from zhiling.errors import UserError, one_line
 from zhiling.rows import Columns
 from zhiling.seeds import shuffled, uniform
@@ -138,7 +139,8 @@ def _passage(line: str, where: str) -> tuple[str | None, str]:
 def own_passages(files: Iterable[Path], column: str) -> Iterator[tuple[None, str]]:
     """The passages that train rows bring."""
     for path in files:
-        for given in pq.read_table(path, columns=[column], filters=[("split", "==", "train")])[column].to_pylist():
+        rows = read_output(path, [column, "split"]).filter(pc.field("split") == "train")
+        for given in rows[column].to_pylist():
             yield from ((None, text) for text in given)
 
 

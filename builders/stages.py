@@ -3,12 +3,14 @@
 In: the run and the tables of the steps before. Out: the paths of this step's tables, by corpus.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from zhiling.builders.augment import AugmentJob, held_out_texts
@@ -18,7 +20,16 @@ from zhiling.builders.clean import KeyJob, make_keys
 from zhiling.builders.corpus import read_unit
 from zhiling.builders.decontaminate import Checked, Dropped, check, drop, write_index
 from zhiling.builders.duplicates import Leak, judge_rows
-from zhiling.builders.engines import Engine, RowGroup, Shard, Work, count_rows, read_rejects, row_groups
+from zhiling.builders.engines import (
+    Engine,
+    RowGroup,
+    Shard,
+    Work,
+    count_rows,
+    read_output,
+    read_rejects,
+    row_groups,
+)
 from zhiling.builders.examples import RenderJob, make_examples
 from zhiling.builders.exemplars import PoolJob, make_pool
 from zhiling.builders.leak import ReviewJob, find_label_errors, score_splits
@@ -35,6 +46,7 @@ from zhiling.errors import UserError
 from zhiling.store import atomic, write_jsonl
 
 Tables = Mapping[str, list[Path]]  # by corpus: the files of one step
+ROWS = ".arrow"  # ends the names of tables that Arrow reads alone; what DuckDB reads, too, is Parquet
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Run:
 
     def over_rows(
         self, step: str, label: str, work: Work, tables: Tables, job: Callable[[CorpusSettings, RowGroup, int], Any],
-        ending: str = ".parquet",
+        ending: str = ROWS,
     ) -> dict[str, list[Path]]:
         """Run `work` on every row group of `tables`, numbered through all corpora; its outputs by corpus."""
         shards: list[Shard] = []
@@ -70,7 +82,7 @@ def read(run: Run) -> Tables:
     tables = {}
     for corpus in run.plan.recipe.corpora:
         units = [unit for source in run.plan.sources[corpus.name] for unit in source.units]
-        here = [Shard(run.work / "read" / corpus.name / f"{i:05d}.parquet", unit) for i, unit in enumerate(units)]
+        here = [Shard(run.work / "read" / corpus.name / f"{i:05d}{ROWS}", unit) for i, unit in enumerate(units)]
         tables[corpus.name] = [s.output for s in here]
         shards += here
     run.engine.map(read_unit, shards, "read")
@@ -99,7 +111,7 @@ def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:
         language = run.plan.pack(corpus).settings.language
         return KeyJob(part, unit, run.plan.columns(corpus), language, recipe.clean, recipe.split, recipe.seed)
 
-    keys = run.over_rows("keys", "compare texts", make_keys, rows, job)
+    keys = run.over_rows("keys", "compare texts", make_keys, rows, job, ".parquet")
     verdicts = run.work / "verdicts.parquet"
     files = [path for paths in keys.values() for path in paths]
     return verdicts, judge_rows(files, recipe.clean, recipe.split, recipe.seed, run.plan.previous, verdicts)
@@ -107,12 +119,11 @@ def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:
 
 def personal_data(run: Run, rows: Tables) -> dict[str, dict[str, int]]:
     """By corpus: rows that hold each kind of personal data, those left in and masked."""
-    import duckdb
-
-    counts = "SELECT kind, count(*) FROM (SELECT unnest(found) AS kind FROM read_parquet($files)) GROUP BY 1 ORDER BY 1"
-    with duckdb.connect() as db:
-        paths = {name: [str(p) for p in files] for name, files in rows.items()}
-        return {name: dict(db.execute(counts, {"files": files}).fetchall()) for name, files in paths.items()}
+    found: dict[str, Counter[str]] = {name: Counter() for name in rows}
+    for name, path in ((name, path) for name, files in rows.items() for path in files):
+        for each in pc.value_counts(pc.list_flatten(read_output(path, ["found"])["found"])).to_pylist():
+            found[name][each["values"]] += each["counts"]
+    return {name: dict(sorted(counts.items())) for name, counts in found.items()}
 
 
 def split(run: Run, rows: Tables, verdicts: Path) -> Tables:
@@ -157,7 +168,7 @@ def decontaminate(run: Run, splits: Tables) -> Tables:
     def checked(corpus: CorpusSettings, part: RowGroup, _unit: int) -> Checked:
         return Checked(part, plan.columns(corpus), plan.pack(corpus).settings.language, index, settings.ngram)
 
-    found = run.over_rows("contamination", "compare with evaluations", check, splits, checked)
+    found = run.over_rows("contamination", "compare with evaluations", check, splits, checked, ".parquet")
     listed = [row for files in found.values() for path in files for row in pq.read_table(path).to_pylist()]
     write_jsonl(run.work / "review" / "contamination.jsonl", ({**row, "action": settings.action} for row in listed))
     if settings.action == "flag":
@@ -183,7 +194,7 @@ def retrieve(run: Run, splits: Tables) -> Tables:
         return FindJob(part, language, shelves[corpus.name], wanted[corpus.name], plan.recipe.seed)
 
     asking = {name: splits[name] for name in wanted}
-    found = run.over_rows("passages_found", "find passages", find_passages, asking, searched)
+    found = run.over_rows("passages_found", "find passages", find_passages, asking, searched, ".parquet")
     write_jsonl(run.work / "review" / "passages.jsonl", (
         {"corpus": name, **{key: row[key] for key in ("id", "gold", "left_out")}}
         for name, files in found.items() for path in files for row in pq.read_table(path).to_pylist()
@@ -251,7 +262,7 @@ def render(run: Run, splits: Tables, pools: Mapping[str, Path]) -> Tables:
         pool = pools.get(corpus.name)
         return RenderJob(part, pool, pack.folder, pack.digest, templates, recipe.render, recipe.seed)
 
-    return run.over_rows("examples", "render", make_examples, splits, job, ".arrow")
+    return run.over_rows("examples", "render", make_examples, splits, job)
 
 
 def mix(run: Run, examples: Tables) -> Tables:
@@ -272,7 +283,7 @@ def write(run: Run, splits: Tables, examples: Tables) -> dict[str, list[Shard]]:
     """The release's Parquet files, by the folder of the release that they belong in."""
     placed = run.over_rows(
         "placed", "order the corpora", place_rows, splits,
-        lambda corpus, part, _: PlaceJob(part, run.plan.columns(corpus)), ".arrow",
+        lambda corpus, part, _: PlaceJob(part, run.plan.columns(corpus)),
     )
     given = {"data": [path for files in examples.values() for path in files]}
     given |= {f"corpus/{name}": files for name, files in placed.items()}
