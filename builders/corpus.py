@@ -27,8 +27,8 @@ import zstandard
 from zhiling.builders import databases, hub, tagged
 from zhiling.builders.engines import Piece, Reject
 from zhiling.builders.fit import fit_rows, lookup, read_schema
-from zhiling.builders.plain import fit_lines
-from zhiling.builders.readers import MAX_LINE, Lines, read_arrow, read_csv, read_lines, read_parquet
+from zhiling.builders.plain import fit_many
+from zhiling.builders.readers import MAX_LINE, Cells, Lines, read_arrow, read_csv, read_lines, read_parquet
 from zhiling.builders.remote import is_remote, local_copies
 from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.sources import CorpusSettings, Format, Row, SourceFile, Unit
@@ -38,6 +38,7 @@ from zhiling.rows import ColumnType
 CHUNK_BYTES = 8 * 2**20
 BATCH_ROWS = 16_384
 LINES: tuple[Format, ...] = ("jsonl", "tsv", "text")  # every line a row
+MANY: tuple[Format, ...] = (*LINES, "parquet", "arrow")  # of which many rows are read at once
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet", ".arrow": "arrow", ".txt": "text", ".conll": "conll", ".bio": "conll",
@@ -163,16 +164,12 @@ def _raw_rows(unit: Unit) -> Iterator[Row]:
         yield from databases.read(unit.corpus.sql, unit.path, unit.shown)
     elif unit.corpus.hub is not None:
         yield from hub.read(unit.corpus.hub, unit.shown)
-    elif unit.format in LINES:
-        for lines in _lines(unit, 1):
-            yield from lines.rows(unit)
+    elif unit.format in MANY:
+        for stretch in _stretches(unit, 1):
+            yield from stretch.rows(unit)
     else:
         with _opened(unit) as f:
-            if unit.format == "parquet":
-                yield from read_parquet(f, unit.shown)
-            elif unit.format == "arrow":
-                yield from read_arrow(f, unit.shown)
-            elif unit.format == "conll":
+            if unit.format == "conll":
                 yield from tagged.read_conll(f, unit)
             elif unit.format == "people_daily":
                 yield from tagged.read_people_daily(f, unit)
@@ -180,11 +177,16 @@ def _raw_rows(unit: Unit) -> Iterator[Row]:
                 yield from read_csv(f, unit)
 
 
-def _lines(unit: Unit, at_once: int) -> Iterator[Lines]:
-    """The lines of a unit whose every line is a row."""
-    assert unit.format is not None
+def _stretches(unit: Unit, at_once: int) -> Iterator[Lines | Cells]:
+    """The rows of a unit of which many can be read at once."""
     with _opened(unit) as f:
-        yield from read_lines(f, unit.format, unit, at_once)
+        if unit.format == "parquet":
+            yield from read_parquet(f, unit, at_once)
+        elif unit.format == "arrow":
+            yield from read_arrow(f, unit, at_once)
+        else:
+            assert unit.format is not None
+            yield from read_lines(f, unit.format, unit, at_once)
 
 
 @contextmanager
@@ -221,8 +223,8 @@ def read_unit(unit: Unit) -> Iterator[Piece]:
 
 
 def _pieces(unit: Unit) -> Iterator[Piece]:
-    if unit.format in LINES:
-        yield from (fit_lines(unit, lines) for lines in _lines(unit, BATCH_ROWS))
+    if unit.format in MANY:
+        yield from (fit_many(unit, stretch) for stretch in _stretches(unit, BATCH_ROWS))
     else:
         rows = _raw_rows(unit)
         while batch := list(islice(rows, BATCH_ROWS)):

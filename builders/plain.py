@@ -1,8 +1,9 @@
-"""Plain lines at once, column by column: what `fit.corpus_row` makes of each of them, in a tenth of the time.
+"""Plain rows at once, column by column: what `fit.corpus_row` makes of each of them, in a tenth of the time.
 
-In: lines of JSONL, TSV or text. Out: their corpus rows and rejects, the same as row by row. A corpus is plain where
-its columns are texts and labels that need no cast and nothing stands aside of them; a line is plain where nothing is
-wrong with it, its label is known and it holds no personal data. What is not plain goes through `fit.corpus_row`.
+In: lines of JSONL, TSV or text, or rows of Parquet or Arrow. Out: their corpus rows and rejects, the same as row by
+row. A corpus is plain where its columns are texts and labels that need no cast and nothing stands aside of them; a row
+is plain where nothing is wrong with it, its label is known and it holds no personal data. What is not plain goes
+through `fit.corpus_row`.
 """
 
 import json
@@ -19,7 +20,7 @@ from zhiling.builders.engines import Piece
 from zhiling.builders.fit import fit_rows, read_schema
 from zhiling.builders.personal_data import PERHAPS, find
 from zhiling.builders.quality import fault
-from zhiling.builders.readers import Lines
+from zhiling.builders.readers import Cells, Lines
 from zhiling.builders.sources import Unit
 from zhiling.store import canonical_json
 
@@ -28,24 +29,32 @@ DEEPEST = 500       # brackets on a line, from which on Python's own reader deci
 MARK = b"\xef\xbb\xbf"
 
 
-def fit_lines(unit: Unit, lines: Lines) -> Piece:
-    """The corpus rows of `lines`, and rejects for those that cannot be."""
+def fit_many(unit: Unit, stretch: Lines | Cells) -> Piece:
+    """The corpus rows of a stretch of a file, and rejects for those that cannot be."""
     if not _is_plain(unit):
-        return fit_rows(unit, lines.rows(unit))
-    values = _values(unit, lines)
-    if values is not None:
-        return _fitted(unit, lines, values)
+        return fit_rows(unit, stretch.rows(unit))
+    if isinstance(stretch, Lines):
+        return _fit_lines(unit, stretch)
+    found = _columns(stretch.table, set(_names(unit).values()))
+    return fit_rows(unit, stretch.rows(unit)) if found is None else _fitted(unit, stretch, found)
+
+
+def _fit_lines(unit: Unit, lines: Lines) -> Piece:
+    """Half by half, where one of the lines has another form."""
+    found = _parsed(unit, lines)
+    if found is not None:
+        return _fitted(unit, lines, found)
     if len(lines.raw) <= FEW:
         return fit_rows(unit, lines.rows(unit))
     half = len(lines.raw) // 2
-    parts = [fit_lines(unit, part) for part in (lines.part(0, half), lines.part(half, len(lines.raw)))]
+    parts = [_fit_lines(unit, part) for part in (lines.part(0, half), lines.part(half, len(lines.raw)))]
     return Piece(pa.concat_tables(p.table for p in parts), [r for p in parts for r in p.rejects])
 
 
 def _is_plain(unit: Unit) -> bool:
     corpus, personal = unit.corpus, unit.screen.personal_data
-    return (
-        "string" in unit.columns.values()
+    return bool(
+        _names(unit) and "string" in unit.columns.values()
         and set(unit.columns.values()) <= {"string", "label"}
         and all(isinstance(value, str) for column, value in unit.fixed.items() if column in unit.columns)
         and not any("." in name for name in _names(unit).values())
@@ -59,21 +68,14 @@ def _names(unit: Unit) -> Mapping[str, str]:
     return {c: unit.corpus.columns.get(c, c) for c in unit.columns if c not in unit.fixed}
 
 
-def _values(unit: Unit, lines: Lines) -> dict[str, pa.Array] | None:
-    """The text in each of the pack's columns, null where there is none; nothing where the lines have another form."""
+def _parsed(unit: Unit, lines: Lines) -> dict[str, pa.Array] | None:
+    """Texts by column of the source, null where there is none; nothing where the lines have another form."""
     data = _utf8(b"".join(lines.raw), unit.corpus.encoding)
     if data is None:
         return None
-    names, count = _names(unit), len(lines.raw)
     if lines.kind == "jsonl":
-        found = _objects(data, count, set(names.values())) if names else None
-    else:
-        found = _cells(data, count, lines.header)
-    if found is None:
-        return None
-    nothing = pa.nulls(count, pa.string())
-    return {c: pa.repeat(unit.fixed[c], count) if c in unit.fixed else found.get(names[c], nothing)
-            for c in unit.columns}
+        return _objects(data, len(lines.raw), set(_names(unit).values()))
+    return _cells(data, len(lines.raw), lines.header)
 
 
 def _utf8(data: bytes, encoding: str) -> bytes | None:
@@ -149,15 +151,38 @@ def _is_blank(texts: pa.Array) -> pa.Array:
     return pc.or_(pc.utf8_is_space(texts), pc.equal(pc.binary_length(texts), 0))
 
 
-def _fitted(unit: Unit, lines: Lines, values: dict[str, pa.Array]) -> Piece:
-    """Rows from columns; those that are not plain one by one, in their place."""
-    values = {c: _labels(unit, c, v) if unit.columns[c] == "label" else v for c, v in values.items()}
+def _columns(table: pa.Table, names: Iterable[str]) -> dict[str, pa.Array] | None:
+    """Texts by column of a table, null where there is none; nothing where a column holds neither text nor numbers."""
+    found = {}
+    for name in names:
+        at = table.schema.get_all_field_indices(name)
+        if len(at) > 1 or (at and not _is_text(table.column(at[0]).type)):
+            return None
+        nothing = pa.chunked_array([pa.nulls(len(table), pa.string())])
+        found[name] = (table.column(at[0]).cast(pa.string()) if at else nothing).combine_chunks()
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return kind in (pa.string(), pa.large_string()) or bool(pa.types.is_integer(kind))
+
+
+def _fitted(unit: Unit, stretch: Lines | Cells, found: Mapping[str, pa.Array]) -> Piece:
+    """Rows from columns of the source; those that are not plain one by one, in their place."""
+    names, count = _names(unit), len(next(iter(found.values())))
+    nothing = pa.nulls(count, pa.string())
+    values = {}
+    for column, kind in unit.columns.items():
+        fixed = column in unit.fixed
+        value = pa.repeat(unit.fixed[column], count) if fixed else found.get(names[column], nothing)
+        values[column] = _labels(unit, column, value) if kind == "label" else value
     odd = _odd(unit, values)
-    numbers = np.arange(lines.first, lines.first + len(odd))
+    numbers = np.arange(stretch.first, stretch.first + count)
     if not odd.any():
         return Piece(_table(unit, numbers, values))
     plain = _table(unit, numbers[~odd], {c: v.filter(pa.array(~odd)) for c, v in values.items()})
-    each = [fit_rows(unit, lines.part(i, i + 1).rows(unit)) for i in np.flatnonzero(odd).tolist()]
+    each = [fit_rows(unit, stretch.part(i, i + 1).rows(unit)) for i in np.flatnonzero(odd).tolist()]
     fitted = np.array([len(piece.table) for piece in each])
     places = np.concatenate([np.flatnonzero(~odd), np.flatnonzero(odd)[fitted == 1]])
     table = pa.concat_tables([plain, *(piece.table for piece in each)]).take(pa.array(np.argsort(places)))

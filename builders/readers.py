@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
+import pyarrow as pa
+
 from zhiling.builders.sources import Format, Malformed, Row, Unit
 from zhiling.errors import UserError, one_line
 
@@ -33,6 +35,23 @@ class Lines:
         """Where each line stands, and its row."""
         for number, raw in enumerate(self.raw, self.first):
             yield f"{unit.shown}:{number}", _line(raw, self.kind, self.header, unit.corpus.encoding)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Neighbouring rows of a file that is a table, and the number of the first of them."""
+
+    table: pa.Table
+    first: int
+
+    def part(self, start: int, end: int) -> "Cells":
+        """Some of the rows."""
+        return Cells(self.table.slice(start, end - start), self.first + start)
+
+    def rows(self, unit: Unit) -> Iterator[Row]:
+        """Where each row stands, and its values."""
+        for number, row in enumerate(self.table.to_pylist(), self.first):
+            yield f"{unit.shown}:{number}", row
 
 
 def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Iterator[Lines]:
@@ -123,37 +142,41 @@ def _without_mark(lines: Iterable[str]) -> Iterator[str]:
         yield line.removeprefix("\ufeff") if n == 0 else line
 
 
-def read_parquet(file: IO[bytes], shown: str) -> Iterator[Row]:
-    """Rows of a Parquet file, a batch at a time."""
-    import pyarrow as pa
+def read_parquet(file: IO[bytes], unit: Unit, at_once: int) -> Iterator[Cells]:
+    """Rows of a Parquet file, so many at once."""
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as parquet:
-            yield from _batches(parquet.iter_batches(4096), shown)
+            yield from _regrouped(parquet.iter_batches(4096), at_once)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(shown, f"not a readable Parquet file ({one_line(str(error))})", "mend the file") from None
+        raise UserError(unit.shown, f"not a readable Parquet file ({one_line(str(error))})", "mend the file") from None
 
 
-def read_arrow(file: IO[bytes], shown: str) -> Iterator[Row]:
-    """Rows of an Arrow file or stream (what `datasets` keeps in its cache), a batch at a time."""
-    import pyarrow as pa
-
+def read_arrow(file: IO[bytes], unit: Unit, at_once: int) -> Iterator[Cells]:
+    """Rows of an Arrow file or stream (what `datasets` keeps in its cache), so many at once."""
     try:
         magic = file.read(6)
         file.seek(0)
         if magic == b"ARROW1":
             reader = pa.ipc.open_file(file)
-            yield from _batches((reader.get_batch(i) for i in range(reader.num_record_batches)), shown)
+            yield from _regrouped((reader.get_batch(i) for i in range(reader.num_record_batches)), at_once)
         else:
-            yield from _batches(pa.ipc.open_stream(file), shown)
+            yield from _regrouped(pa.ipc.open_stream(file), at_once)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(shown, f"not a readable Arrow file ({one_line(str(error))})", "mend the file") from None
+        raise UserError(unit.shown, f"not a readable Arrow file ({one_line(str(error))})", "mend the file") from None
 
 
-def _batches(batches: Iterable[Any], shown: str) -> Iterator[Row]:
-    row = 0
+def _regrouped(batches: Iterable[pa.RecordBatch], at_once: int) -> Iterator[Cells]:
+    waiting: list[pa.RecordBatch] = []
+    count, number = 0, 1
     for batch in batches:
-        for value in batch.to_pylist():
-            row += 1
-            yield f"{shown}:{row}", value
+        while len(batch):
+            part = batch.slice(0, at_once - count)
+            waiting.append(part)
+            count, batch = count + len(part), batch.slice(len(part))
+            if count == at_once or sum(b.nbytes for b in waiting) >= MAX_BYTES:
+                yield Cells(pa.Table.from_batches(waiting), number)
+                waiting, count, number = [], 0, number + count
+    if waiting:
+        yield Cells(pa.Table.from_batches(waiting), number)

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,8 +13,8 @@ from zhiling.builders import plain
 from zhiling.builders.engines import Piece
 from zhiling.builders.fit import fit_rows
 from zhiling.builders.personal_data import NARROW, PERHAPS, WORTH_A_LOOK
-from zhiling.builders.plain import fit_lines
-from zhiling.builders.readers import Lines
+from zhiling.builders.plain import fit_many
+from zhiling.builders.readers import Cells, Lines
 from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.sources import CorpusSettings, Format, Unit
 from zhiling.errors import UserError
@@ -51,8 +53,8 @@ def unit(kind: Format, kinds: dict[str, ColumnType], screen: dict[str, Any], **m
     return Unit(corpus, kinds, {"label": LABELS}, "zh", screens, None, "x", kind, {})
 
 
-def check(of: Unit, lines: Lines) -> Piece:
-    found, expected = fit_lines(of, lines), fit_rows(of, lines.rows(of))
+def check(of: Unit, stretch: Lines | Cells) -> Piece:
+    found, expected = fit_many(of, stretch), fit_rows(of, stretch.rows(of))
     assert found.table.to_pylist() == expected.table.to_pylist()
     assert found.table.schema == expected.table.schema
     assert list(found.rejects) == list(expected.rejects)
@@ -64,7 +66,7 @@ def _halving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "FEW", 2)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(screen=st.sampled_from(SCREENS), lines=LINES, two=st.booleans())
 def test_objects(screen: dict[str, Any], lines: list[bytes], two: bool) -> None:
     columns: dict[str, ColumnType] = {"text": "string", "label": "label"}
@@ -76,7 +78,7 @@ def test_objects(screen: dict[str, Any], lines: list[bytes], two: bool) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(lines=st.lists(TEXTS.map(lambda t: t.replace("\n", "")) | st.sampled_from(["好\t1", "\t", "a\tb\tc", "x\r"])))
 @example(["好\t1", "差\t0\r", "\ufeff又\t1"])
 def test_cells_and_whole_lines(encoding: str, lines: list[str]) -> None:
@@ -89,13 +91,29 @@ def test_cells_and_whole_lines(encoding: str, lines: list[str]) -> None:
     check(whole, Lines(raw, 1, "text"))
 
 
+@pytest.mark.parametrize("kind", [
+    pa.string(), pa.large_string(), pa.int32(), pa.uint64(), pa.dictionary(pa.int8(), pa.string()), pa.null(),
+    pa.float64(), pa.bool_(), pa.timestamp("s"),
+])
+def test_tables(kind: pa.DataType) -> None:
+    values = [1, 0, None] if pa.types.is_integer(kind) or kind in (pa.float64(), pa.bool_(), pa.timestamp("s")) else [
+        "1", "0", None
+    ]
+    column = pa.array([None] * 3 if pa.types.is_null(kind) else values).cast(kind)
+    of = unit("parquet", {"text": "string", "label": "label"}, {}, labels={"0": "negative", "1": "positive"})
+    texts = pa.array(["好", "打13812345678", "坏"])
+    for table in (pa.table({"text": texts, "label": column}), pa.table({"label": texts, "text": column}),
+                  pa.table([texts, column, column], ["text", "label", "label"]), pa.table({"text": texts})):
+        check(of, Cells(table, 5))
+
+
 def test_one_bad_line_does_not_make_its_neighbours_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: list[str] = []
     monkeypatch.setattr(plain, "fit_rows", lambda of, rows: fit_rows(of, [slow.append(r[0]) or r for r in rows]))
     lines = [json.dumps({"text": f"第{i}条", "label": "1"}).encode() + b"\n" for i in range(100)]
     lines[40], lines[70] = b"{\n", '{"text": "打13812345678", "label": "1"}\n'.encode()
     of = unit("jsonl", {"text": "string", "label": "label"}, {}, labels={"1": "positive"})
-    piece = fit_lines(of, Lines(lines, 1, "jsonl"))
+    piece = fit_many(of, Lines(lines, 1, "jsonl"))
     assert [r["source"] for r in piece.table.to_pylist()] == [f"x:{n}" for n in range(1, 101) if n != 41]
     assert len(slow) <= 1 + 2
     assert {"x:41", "x:71"} <= set(slow)
@@ -105,14 +123,11 @@ def test_the_first_unknown_label_stops_as_it_does_row_by_row() -> None:
     lines = [b'{"text": "a", "label": "%s"}\n' % label for label in (b"positive", b"neutral", b"other")]
     of = unit("jsonl", {"text": "string", "label": "label"}, {}, unknown_labels="stop")
     with pytest.raises(UserError, match="x:2: unknown label 'neutral' in 'label'"):
-        fit_lines(of, Lines(lines, 1, "jsonl"))
+        fit_many(of, Lines(lines, 1, "jsonl"))
 
 
 @given(st.text(alphabet="0１٣ -－.．:：@＠/af", max_size=12) | st.text())
 def test_the_first_look_at_a_column_misses_nothing(text: str) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     text = text.encode("utf-8", "replace").decode()
     if WORTH_A_LOOK.search(text.translate(NARROW)):
         assert pc.match_substring_regex(pa.array([text]), PERHAPS)[0].as_py()

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from zhiling.builders import corpus as corpus_module
@@ -59,6 +61,18 @@ def test_stretches_end_by_lines_or_by_bytes(tmp_path: Path, monkeypatch: pytest.
     assert cut(4) == [(1, 4), (5, 4), (9, 2)]
     monkeypatch.setattr(readers, "MAX_BYTES", 40)
     assert cut(4) == [(1, 3), (4, 3), (7, 3), (10, 1)]
+
+
+def test_batches_of_a_table_are_put_together_to_as_many_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"text": [str(i) for i in range(25)]}), tmp_path / "a.parquet", row_group_size=3)
+    monkeypatch.setattr(corpus_module, "BATCH_ROWS", 10)
+    settings = {**CORPUS, "files": [{"path": "a.parquet"}]}
+    [source] = plan_sources(CorpusSettings.model_validate(settings), {"text": "string"}, {}, "zh", tmp_path)
+    pieces = [piece.table.to_pylist() for piece in read_unit(source.units[0])]
+    assert [len(rows) for rows in pieces] == [10, 10, 5]
+    assert [(r["text"], r["source"]) for rows in pieces for r in rows] == [
+        (str(i), f"a.parquet:{i + 1}") for i in range(25)
+    ]
 
 
 @pytest.mark.long
