@@ -87,6 +87,8 @@ def carry_on(model: Path, releases: Sequence[Path], settings: TrainSettings, out
     if adapter and (own.method != "adapters" or adapter.method == "prompt"):
         raise UserError("train: finetune.adapter", f"'{adapter.method}' with continual.method {own.method}",
                         "use lora, dora or ia3 with method adapters, or no adapter")
+    if settings.finetune.head != "lm" or settings.finetune.chat:
+        raise UserError("train: finetune", "a head or chat rows with `train continue`", "leave head and chat out")
     tasks = tasks_of(releases, settings.finetune.packs)
     held_out = [_held_out(task, settings) for task in tasks]
     folders: list[Path] = []
@@ -138,15 +140,12 @@ def _rows(
     stage: Stage, task: Task, model: Any, tokenizer: Any, own: InstructSettings, settings: TrainSettings
 ) -> "Drawn":
     """The train rows of an earlier task."""
-    from zhiling.trainer.batches import Drawn
-    from zhiling.trainer.data import encode_examples, write_rows
     from zhiling.trainer.select_rows import select_rows
+    from zhiling.trainer.stage_rows import drawn_rows
 
     examples = select_rows(task.release, "train", own.model_copy(update={"packs": [task.pack]}), settings.seed)
-    encoded = encode_examples(examples, tokenizer, model.config.max_position_embeddings, False)
-    digest = file_digest(task.release / MANIFEST)[:16]
-    made = write_rows(stage.work / f"{digest}-{task.name}", encoded, len(tokenizer))
-    return Drawn(made, own.batch_rows, settings.seed, tokenizer.pad_token_id or 0, own.average)
+    folder = stage.work / f"{file_digest(task.release / MANIFEST)[:16]}-{task.name}"
+    return drawn_rows(folder, examples, model, tokenizer, own, settings.seed)
 
 
 class Replay:
@@ -166,7 +165,7 @@ class Replay:
             turn, task = divmod(place, len(self.old))
             drawn = self.old[task]
             epoch, at = divmod(turn, len(drawn.rows))
-            rows.append(drawn.row(int(order(drawn.seed, epoch, len(drawn.rows))[at])))
+            rows += drawn.parts(int(order(drawn.seed, epoch, len(drawn.rows))[at]))
         return cut(rows, micro_tokens, self.new.pad, self.new.average)
 
 

@@ -56,8 +56,8 @@ def test_stock_lm_eval_scores_what_we_score(chat: Path) -> None:
         "doc_to_choice": ["正面", "负面"], "target_delimiter": "",
     }
     found: Any = simple_evaluate(
-        "hf", {"pretrained": str(chat), "device": "cpu"}, tasks=[task], task_manager=TaskManager(include_defaults=False),
-        log_samples=True, bootstrap_iters=0,
+        "hf", {"pretrained": str(chat), "device": "cpu"}, tasks=[task], log_samples=True, bootstrap_iters=0,
+        task_manager=TaskManager(include_defaults=False),
     )
     theirs = [float(r[0]) for s in found["samples"]["sentiment"] for r in s["filtered_resps"]]
     model, tokenizer = load_pair(chat)
