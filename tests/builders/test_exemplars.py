@@ -2,8 +2,10 @@
 
 import json
 from collections import Counter
+from hashlib import blake2b
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import RecipeMaker
 from zhiling.builders.bm25 import make_index, score
-from zhiling.builders.exemplars import Exemplar, Room, choose, choose_nearest
+from zhiling.builders.engines import row_groups
+from zhiling.builders.exemplars import Exemplar, PoolJob, Room, choose, choose_nearest, make_pool
 from zhiling.builders.pipeline import build
-from zhiling.rows import BETWEEN_SHOTS
+from zhiling.rows import BETWEEN_SHOTS, Columns, split_schema
 
 POOL = {
     label: [Exemplar(i, f"{label}{i}", f"g{label}{i // 2}") for i in range(20)] for label in ("negative", "positive")
@@ -71,6 +74,32 @@ def test_exemplars_together_keep_to_the_budget(lengths: list[int], budget: int, 
     ):
         assert sum(lengths[e.index] for e in chosen) <= budget
         assert all(lengths[e.index] for e in chosen)  # 0: the template refuses it
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_pools_of_parts_put_together_are_the_pool_of_the_whole(tmp_path: Path, balanced: bool) -> None:
+    columns: Columns = {"text": "string", "label": "label"}
+    rows = [
+        {"id": blake2b(str(n).encode(), digest_size=12).hexdigest(), "corpus": "c", "revision": "1", "license": "MIT",
+         "language": "zh", "source": f"f:{n}", "text": "好" * (n % 40), "label": "abc"[n % 3], "group_id": f"g{n}",
+         "split": "test" if n % 7 == 0 else "train", "augmentation": None, "parent_id": None}
+        for n in range(300)
+    ]
+    table = pa.Table.from_pylist(rows, schema=split_schema(columns))
+
+    def pool(*parts: pa.Table) -> pa.Table:
+        with pq.ParquetWriter(tmp_path / "rows.parquet", parts[0].schema) as writer:
+            for part in parts:
+                writer.write_table(part)
+        (piece,) = make_pool(PoolJob(tuple(row_groups([tmp_path / "rows.parquet"])), columns, 5, 20, 7, balanced))
+        return piece.table
+
+    whole = pool(table)
+    assert pool(pool(table.slice(200)), pool(table.slice(0, 90)), pool(table.slice(90, 110))).equals(whole)
+    assert pool(table.slice(200), table.slice(0, 200)).equals(whole)
+    found = whole.to_pylist()
+    assert Counter(row["label"] for row in found) == dict.fromkeys("abc", 5) if balanced else len(found) == 5
+    assert all(row["split"] == "train" and len(row["text"]) <= 20 for row in found)
 
 
 def built(make: RecipeMaker, folder: Path, **render: object) -> tuple[Path, list[dict[str, object]]]:
