@@ -1,9 +1,9 @@
 """The file formats: bytes to rows with their source's own column names, and where each row stood."""
 
 import csv
+import io
 import json
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -64,12 +64,16 @@ def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Itera
             offset, number = at, 2
     if offset != at:
         file.seek(offset)
-    left = sys.maxsize if unit.length is None else unit.offset + unit.length - offset
+    if unit.length is not None:  # a stretch fits in memory
+        lines = io.BytesIO(file.read(unit.offset + unit.length - offset)).readlines()
+        for start in range(0, len(lines), at_once):
+            yield Lines(lines[start : start + at_once], number + start, kind, header)
+        return
     raw: list[bytes] = []
     size = 0
-    while left > 0 and (line := file.readline(min(MAX_LINE, left))):
+    while line := file.readline(MAX_LINE):
         raw.append(line)
-        left, size = left - len(line), size + len(line)
+        size += len(line)
         if len(raw) == at_once or size >= MAX_BYTES or not line.endswith(b"\n"):  # the last may be half a line
             yield Lines(raw, number, kind, header)
             number += len(raw) - (not line.endswith(b"\n"))
