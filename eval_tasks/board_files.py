@@ -37,9 +37,10 @@ def points(share: float) -> str:
 
 
 def name_of(row: Row) -> str:
-    """A model's name, marked where any of its scores is contaminated."""
-    seen = any(cell.tally and cell.tally.seen and cell.tally.seen[0] for cell in row.cells.values())
-    return row.model.name + (" (contaminated)" if seen else "")
+    """A model's name, marked with how many of its test texts it was trained on, where it was on any."""
+    marks = [cell.tally.seen for cell in row.cells.values() if cell.tally and cell.tally.seen]
+    seen, of = (sum(counts) for counts in zip(*marks, strict=True)) if marks else (0, 0)
+    return row.model.name + (f" (contaminated {seen}/{of})" if seen else "")
 
 
 def with_reach(found: Estimate) -> str:

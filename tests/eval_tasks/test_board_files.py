@@ -36,7 +36,7 @@ def test_contaminated_models_are_marked_by_name(tmp_path: Path, reviews: Rows) -
     clean = made.run("clean", 0.6)
     made.contamination = {"contaminated": 3, "documents": 20}
     text = markdown(standings(read_field([clean, made.run("seen", 0.9)])))
-    assert "| seen (contaminated) |" in text and "| clean |" in text
+    assert "| seen (contaminated 3/20) |" in text and "| clean |" in text
 
 
 def test_csv_has_the_boards_numbers_and_no_formula(rows: list[Row]) -> None:
