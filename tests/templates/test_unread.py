@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling.templates.reading import Reading
-from zhiling.templates.unread import TRIAL, Draw, Looked, Unread, calculate
+from zhiling.templates.unread import TRIAL, Draw, Looked, Unread, calculate, places_of
 
 TEXT = Unread(("text",))
 LOOKS = [  # what cannot be asked
@@ -51,6 +51,11 @@ def test_a_question_is_asked_once(trial: None) -> None:
     for _ in range(3):
         assert made(len, TEXT) == 2
     assert len(TRIAL.end()) == 1
+
+
+def test_the_places_that_a_value_is_read_from_are_told() -> None:
+    label = Unread(("spans", 0, "label"))
+    assert places_of(made(operator.eq, {"a": [label, TEXT]}, made(str.upper, TEXT))) == {label.place, ("text",)}
 
 
 def test_answers_are_few(trial: None) -> None:
