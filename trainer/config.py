@@ -135,7 +135,8 @@ class ContinualSettings(Settings):
 
     method: Method = "replay"
     share: float = Field(0.25, gt=0, lt=1, description="replay: rows of earlier tasks in each batch")
-    weight: float = Field(1.0, gt=0, description="ewc, distill: of the second term of the loss")
+    ewc_weight: float = Field(10_000.0, gt=0, description="ewc: of the second term of the loss; gradients are small")
+    distill_weight: float = Field(1.0, gt=0, description="distill: of the second term of the loss")
     temperature: float = Field(2.0, gt=0, description="distill: both models' answers are softened by it")
     fisher_rows: int = Field(200, ge=1, description="ewc: rows of a task that tell which weights matter")
     score_rows: int = Field(200, ge=1, description="validation rows of each task that are scored")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from zhiling.trainer.loss import Loss, OnDevice
 
 
-REMEMBERS = {"replay": {"share"}, "ewc": {"weight", "fisher_rows"}, "distill": {"weight", "temperature"}}
+REMEMBERS = {"replay": {"share"}, "ewc": {"ewc_weight", "fisher_rows"}, "distill": {"distill_weight", "temperature"}}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _learn(i: int, tasks: list[Task], folders: list[Path], parent: Path, setting
             return Replay(batches, [_rows(stage, t, model, tokenizer, rows, settings) for t in before], own), token_loss
         if own.method == "ewc":
             old = [(_rows(stage, t, model, tokenizer, rows, settings), f) for t, f in zip(before, folders, strict=True)]
-            return batches, elastic(model, [fisher(f, drawn, own.fisher_rows) for drawn, f in old], own.weight)
+            return batches, elastic(model, [fisher(f, drawn, own.fisher_rows) for drawn, f in old], own.ewc_weight)
         return batches, distilled(parent, own)
 
     hook = change if "continual" in chosen else None
@@ -233,7 +233,7 @@ def distilled(parent: Path, own: ContinualSettings) -> "Loss":
         with torch.no_grad():
             old = says(teacher.to(micro.ids.device), micro)
         apart = F.kl_div(says(model, micro), old, reduction="none", log_target=True).sum(-1)
-        return task + own.weight * own.temperature**2 * (apart * micro.weights).sum()
+        return task + own.distill_weight * own.temperature**2 * (apart * micro.weights).sum()
 
     return loss
 

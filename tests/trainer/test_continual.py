@@ -94,7 +94,7 @@ def test_distillation_costs_nothing_until_the_model_says_something_else(
     drawn: Callable[[int, int], Drawn], pretrained: Path
 ) -> None:
     rows, model = drawn(0, 8), load_model(pretrained).train()
-    loss = distilled(pretrained, ContinualSettings(method="distill", weight=1.0))
+    loss = distilled(pretrained, ContinualSettings(method="distill", distill_weight=1.0))
     (micro,) = [on_device(m, CPU) for m in rows.batch(0, 1 << 20)]
     assert loss(model, micro).item() == pytest.approx(token_loss(model, micro).item(), abs=1e-5)
     changed = model.model.layers[0].mlp.down_proj.weight
