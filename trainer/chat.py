@@ -26,12 +26,18 @@ KEPT = 8  # tokens on either side of a cut, among them the marks of the turn
 Message = dict[str, str]
 
 
-def with_chat(model: Any, tokenizer: Any, seed: int) -> None:
-    """Give a tokenizer without a chat template ours, and the model its two new tokens; `seed` draws their vectors."""
+def with_chat(model: Any, tokenizer: Any, seed: int, whole: bool = True) -> None:
+    """Give a tokenizer without a chat template ours, and the model its two new tokens; `seed` draws their vectors.
+
+    Raises UserError where these would stay as drawn, since not the `whole` model is trained.
+    """
     import torch
 
     if tokenizer.chat_template:
         return
+    if not whole:
+        raise UserError("train: adapter", "the chat template's two tokens are new, and an adapter would not learn them",
+                        "train the whole model on chat rows first")
     tokenizer.add_special_tokens({"additional_special_tokens": [OPEN, CLOSE]}, replace_extra_special_tokens=False)
     tokenizer.chat_template = TEMPLATE
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

@@ -5,13 +5,13 @@ sequence` or `token`. Out: a `...ForSequenceClassification` or `...ForTokenClass
 and how it does on validation texts. The checkpoint is chosen by validation loss; the test split is never opened.
 """
 
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zhiling.errors import UserError, one_line
 from zhiling.seeds import draw
-from zhiling.trainer.config import SIDES, TrainSettings
+from zhiling.trainer.config import SIDES, FinetuneSettings, TrainSettings
 from zhiling.trainer.labelled import Head, Labelled
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def train_head(stage: "Stage", settings: TrainSettings) -> None:
 
     own = settings.finetune
     assert stage.parent is not None and own.head != "lm"
+    _require_texts(own)
     tokenizer = load_tokenizer(stage.parent)
     pack = the_pack(stage.release, own.head, own.packs)
     between = separator(tokenizer)
@@ -59,13 +60,22 @@ def train_head(stage: "Stage", settings: TrainSettings) -> None:
     )
 
 
+def _require_texts(own: FinetuneSettings) -> None:
+    """Raise UserError for settings that ask for rendered rows, or for none, where a head learns texts."""
+    ignored = [name for name in ("templates", "shots", "chat") if getattr(own, name)]
+    if ignored:
+        raise UserError(f"train: finetune.{ignored[0]}", f"a {own.head} head learns texts, not their renderings",
+                        "leave it out")
+    if own.shots_per_class == 0:
+        raise UserError("--shots-per-class", "0, and a new head knows nothing", "give a number of texts, or all")
+
+
 def load_classifier(folder: Path, head: Head, tokenizer: Any, names: list[str], seed: int) -> Any:
     """The model of a folder under a head for labels called `names`; a new head's weights hang on `seed` alone."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
     from transformers.utils import logging
 
-    from zhiling.errors import UserError, one_line
     from zhiling.trainer.adapters import is_adapter
     from zhiling.trainer.model import quiet, require_fit, require_safetensors
     from zhiling.trainer.tokenizer import frame_of, pad_of
@@ -146,9 +156,8 @@ def scores(model: Any, tokenizer: Any, rows: list[Labelled], head: str) -> dict[
 
 def accuracy_and_f1(gold: list[str], said: list[str]) -> dict[str, float]:
     """Accuracy, and F1 averaged over the labels that stand in `gold` or were said."""
-    right: Mapping[str, list[bool]] = {name: [] for name in sorted({*gold, *said})}
     f1 = []
-    for name in right:
+    for name in sorted({*gold, *said}):
         hits = sum(g == s == name for g, s in zip(gold, said, strict=True))
         f1.append(2 * hits / (gold.count(name) + said.count(name)))
     accuracy = sum(g == s for g, s in zip(gold, said, strict=True)) / len(gold)

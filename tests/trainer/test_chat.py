@@ -160,6 +160,12 @@ def test_a_model_of_chat_rows_carries_template_and_ends(release: Path, pretraine
     assert json.loads((made / "generation_config.json").read_text(encoding="utf-8"))["max_new_tokens"] == 64
 
 
+def test_an_adapter_cannot_learn_new_tokens(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    own = {**TINY["instruct"], "chat": True, "adapter": {"method": "lora"}}
+    with pytest.raises(UserError, match="the chat template's two tokens are new, and an adapter would not learn them"):
+        instruct(release, pretrained, TrainSettings.model_validate({**TINY, "instruct": own}), tmp_path / "m")
+
+
 def test_every_row_of_a_release_can_be_a_conversation(release: Path, ours: Any, tmp_path: Path) -> None:
     rows = read_examples(release, "train")
     made = write_rows(tmp_path / "rows", encode_chat(rows, ours, 256, whole=False), len(ours))

@@ -47,6 +47,7 @@ def test_stock_lm_eval_scores_what_we_score(chat: Path) -> None:
     """Its `hf` model on our folder, through its own entry, on a task of its own kind."""
     from datasets import Dataset
     from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     rows = [{"text": "房间很干净", "label": 0}, {"text": "屏幕坏了", "label": 1}]
@@ -56,7 +57,7 @@ def test_stock_lm_eval_scores_what_we_score(chat: Path) -> None:
         "doc_to_choice": ["正面", "负面"], "target_delimiter": "",
     }
     found: Any = simple_evaluate(
-        "hf", {"pretrained": str(chat), "device": "cpu"}, tasks=[task], log_samples=True, bootstrap_iters=0,
+        HFLM(str(chat), device="cpu"), tasks=[task], log_samples=True, bootstrap_iters=0,
         task_manager=TaskManager(include_defaults=False),
     )
     theirs = [float(r[0]) for s in found["samples"]["sentiment"] for r in s["filtered_resps"]]

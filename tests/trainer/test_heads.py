@@ -161,6 +161,21 @@ def test_what_no_head_can_stand_on_is_refused(release: Path, bert: Path, tmp_pat
         finetune(release, bert, settings(head="token"), tmp_path / "n")
 
 
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"templates": ["cloze"]}, r"train: finetune\.templates: a sequence head learns texts, not their renderings"),
+        ({"chat": True}, r"train: finetune\.chat: a sequence head learns texts, not their renderings; leave it out"),
+        ({"shots_per_class": 0}, "--shots-per-class: 0, and a new head knows nothing; give a number of texts, or all"),
+    ],
+)
+def test_settings_that_mean_nothing_to_a_head_are_refused(
+    release: Path, bert: Path, tmp_path: Path, changes: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(UserError, match=error):
+        finetune(release, bert, settings(**changes), tmp_path / "m")
+
+
 @pytest.fixture(scope="module")
 def entities(reviews: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of 90 reviews, each after a sentence in which a name and a place are marked."""
