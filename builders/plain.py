@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zhiling.builders.columns import hashed
-from zhiling.builders.engines import Piece
-from zhiling.builders.fit import fit_rows, read_schema
+from zhiling.builders.engines import Piece, Reject
+from zhiling.builders.fit import corpus_row, fit_rows, read_schema
 from zhiling.builders.personal_data import PERHAPS, find
 from zhiling.builders.quality import fault
 from zhiling.builders.readers import Cells, Lines
@@ -182,11 +182,13 @@ def _fitted(unit: Unit, stretch: Lines | Cells, found: Mapping[str, pa.Array]) -
     if not odd.any():
         return Piece(_table(unit, numbers, values))
     plain = _table(unit, numbers[~odd], {c: v.filter(pa.array(~odd)) for c, v in values.items()})
-    each = [fit_rows(unit, stretch.part(i, i + 1).rows(unit)) for i in np.flatnonzero(odd).tolist()]
-    fitted = np.array([len(piece.table) for piece in each])
-    places = np.concatenate([np.flatnonzero(~odd), np.flatnonzero(odd)[fitted == 1]])
-    table = pa.concat_tables([plain, *(piece.table for piece in each)]).take(pa.array(np.argsort(places)))
-    return Piece(table.combine_chunks(), [reject for piece in each for reject in piece.rejects])
+    places = np.flatnonzero(odd).tolist()
+    fitted = [corpus_row(unit, *next(stretch.part(i, i + 1).rows(unit))) for i in places]
+    others = pa.Table.from_pylist([row for row in fitted if not isinstance(row, Reject)], schema=plain.schema)
+    kept = [i for i, row in zip(places, fitted, strict=True) if not isinstance(row, Reject)]
+    order = np.argsort(np.concatenate([np.flatnonzero(~odd), np.array(kept, np.int64)]))
+    table = pa.concat_tables([plain, others]).take(pa.array(order)).combine_chunks()
+    return Piece(table, [row for row in fitted if isinstance(row, Reject)])
 
 
 def _labels(unit: Unit, column: str, values: pa.Array) -> pa.Array:

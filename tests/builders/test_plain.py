@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zhiling.builders import plain
+from zhiling.builders import fit, plain
 from zhiling.builders.engines import Piece
+from zhiling.builders.fit import corpus_row as row
 from zhiling.builders.fit import fit_rows
 from zhiling.builders.personal_data import NARROW, PERHAPS, WORTH_A_LOOK
 from zhiling.builders.plain import fit_many
@@ -109,7 +110,8 @@ def test_tables(kind: pa.DataType) -> None:
 
 def test_one_bad_line_does_not_make_its_neighbours_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     slow: list[str] = []
-    monkeypatch.setattr(plain, "fit_rows", lambda of, rows: fit_rows(of, [slow.append(r[0]) or r for r in rows]))
+    for module in (plain, fit):
+        monkeypatch.setattr(module, "corpus_row", lambda of, source, raw: slow.append(source) or row(of, source, raw))
     lines = [json.dumps({"text": f"第{i}条", "label": "1"}).encode() + b"\n" for i in range(100)]
     lines[40], lines[70] = b"{\n", '{"text": "打13812345678", "label": "1"}\n'.encode()
     of = unit("jsonl", {"text": "string", "label": "label"}, {}, labels={"1": "positive"})
