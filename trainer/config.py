@@ -153,6 +153,8 @@ class TrainSettings(Settings):
     finetune: FinetuneSettings = FinetuneSettings()
     continual: ContinualSettings = ContinualSettings()
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast where it is fast, or not")
+    compile: Literal["auto"] | bool = Field("auto", description="torch.compile the blocks; auto: on a GPU")
+    activation_checkpointing: bool = Field(False, description="compute activations again rather than keep them")
     parallel: Parallel = Field("auto", description="how torchrun's processes share a model; auto: ddp")
     log_to: list[Tracker] = Field([], description="also log there; runs stay on this machine")
 

@@ -1,5 +1,6 @@
 """Where training runs and in which precision: the GPU where there is one, bf16 where the processor multiplies it."""
 
+from functools import cache
 from typing import Any
 
 
@@ -34,6 +35,24 @@ def bf16_wanted(precision: str, device: Any) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def blocks_of(model: Any) -> list[Any]:
+    """The layers that a model repeats: what is compiled, checkpointed and sharded one by one."""
+    names = set(model._no_split_modules or ())
+    return [part for part in model.modules() if type(part).__name__ in names]
+
+
+def compile_blocks(model: Any) -> None:
+    """torch.compile each block in place, for any length; the weights keep their names."""
+    for block in blocks_of(model):
+        block.compile(dynamic=True)
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Keep only what goes into each block; the rest is computed again for the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # older libraries have the older name
+
+
 def flops_per_token(model: Any, learned: float, row: float) -> float:
     """Operations that training needs for one token, backward pass included: 6 for each weight of the blocks, 6 for
     each weight of the head and share of `learned` tokens, 6 x layers x width x tokens before it (half of `row`) for
@@ -53,8 +72,9 @@ def flops_per_token(model: Any, learned: float, row: float) -> float:
     return float(6 * blocks + 6 * head * learned + 6 * config.num_hidden_layers * config.hidden_size * row)
 
 
+@cache
 def peak_flops(device: Any, bf16: bool, size: int = 2048) -> float:
-    """Operations a second of a square product of `size`, as measured here and now: the best of five."""
+    """Operations a second of a square product of `size`, as measured once here: the best of five."""
     from time import perf_counter
 
     import torch

@@ -99,6 +99,12 @@ def team(parallel: "Parallel" = "auto") -> Team:
     return Team(int(os.environ["RANK"]), world, parallel == "fsdp")
 
 
+def alone(what: str) -> None:
+    """Raise UserError where torchrun started several processes for something that only one does."""
+    if team().world > 1:
+        raise UserError(what, f"started {team().world} times by torchrun", "start it once, without torchrun")
+
+
 @contextmanager
 def joined() -> Iterator[Team]:
     """The process group of a run; only the leader talks. Alone, nothing is done."""
@@ -131,11 +137,17 @@ def leader_first() -> Iterator[None]:
         mine.wait()
 
 
-def share_model(mine: Team, model: Any, loss: "Loss") -> "tuple[Any, Callable[[OnDevice], Tensor]]":
+def share_model(
+    mine: Team, model: Any, loss: "Loss", compiled: bool = False
+) -> "tuple[Any, Callable[[OnDevice], Tensor]]":
     """The model whose parameters this rank trains, and its loss of a micro-batch, whose gradients add up over ranks.
 
     DDP trains `model` itself, FSDP a copy whose weights are parted; `model` then waits in the host's memory.
     """
+    from zhiling.trainer.device import blocks_of, compile_blocks
+
+    if compiled and not mine.sharded:
+        compile_blocks(model)
     if mine.world == 1:
         return model, lambda micro: loss(model, micro)
     import copy
@@ -151,10 +163,10 @@ def share_model(mine: Team, model: Any, loss: "Loss") -> "tuple[Any, Callable[[O
     trained = copy.deepcopy(model)
     model.cpu()
     module = _module(trained, loss)
-    blocks = set(trained._no_split_modules or ())
-    for part in list(trained.modules()):
-        if type(part).__name__ in blocks:
-            fully_shard(part)
+    if compiled:
+        compile_blocks(trained)
+    for block in blocks_of(trained):
+        fully_shard(block)
     fully_shard(module)
     return trained, module
 

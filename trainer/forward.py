@@ -88,6 +88,8 @@ def is_plain(base: Any) -> bool:
     if rope.get("rope_type", "default") != "default" or config.hidden_act != "silu":
         return False
     layer = base.layers[0]
+    if layer.gradient_checkpointing or layer._compiled_call_impl is not None:
+        return False  # what is done around a block happens when the block is called
     linears = [*layer.self_attn.children(), layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj]
     return all(
         type(part) is nn.Linear and part.bias is None and type(part.weight) is nn.Parameter  # a DTensor is parted

@@ -58,6 +58,7 @@ class Run:
     team: Team = ALONE
     watch: Watch | None = None
     trackers: Sequence[Tracker] = ()
+    compiled: bool = False
 
     @property
     def steps(self) -> int:
@@ -83,7 +84,7 @@ class Outcome:
 
 def train(model: Any, run: Run) -> Outcome:
     """Train `model` in place, from the newest checkpoint in the work folder where there is one."""
-    trained, lose = share_model(run.team, model, run.loss)
+    trained, lose = share_model(run.team, model, run.loss, run.compiled)
     optimizers = make_optimizers(trained, run.settings.optimizer)
     with Checkpoints(run.work / "checkpoints", run.team) as checkpoints:
         state = checkpoints.newest()

@@ -1,14 +1,16 @@
 """What a training run will cost, before it runs: steps, tokens, memory and time.
 
-In: a model, the loop's settings, a measured step. Out: the plan as plain numbers. Memory is weights, gradients,
-two moments (one for Muon's matrices) in fp32 and the activations of a micro-batch; time is that of one real step,
-times the steps.
+In: a model, which is spent, and the loop's settings. Out: the plan as plain numbers, from two real steps: memory is
+the process's peak after them (on a GPU, what its tensors held), time that of the second, times the steps, and a
+forward pass, a third of a step, over the validation rows as often as they are asked.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
+from zhiling.trainer.batches import Micro
 from zhiling.trainer.loop import Run
 
 
@@ -17,6 +19,7 @@ class Plan:
     """A run's cost."""
 
     parameters: int
+    trained: int
     steps: int
     tokens_per_step: int
     tokens: int
@@ -29,36 +32,53 @@ class Plan:
 
 
 def plan(model: Any, run: Run) -> Plan:
-    """The cost of `run`: its first batch is trained on once, on a copy, and timed."""
-    from zhiling.trainer.batches import Micro
-    from zhiling.trainer.loss import on_device
+    """The cost of `run`: its first batch is trained on twice, which `model` does not survive as it was."""
     from zhiling.trainer.model import count_parameters
 
-    micros: list[Micro] = run.batches.batch(0, run.settings.micro_tokens)
+    micros = run.batches.batch(0, run.settings.micro_tokens)
     tokens = sum(m.tokens for m in micros)
-    seconds = _timed(model, run, [on_device(m, next(model.parameters()).device) for m in micros])
-    parameters, config = count_parameters(model), model.config
-    held = max(len(m.ids) for m in micros)
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    width = config.hidden_size * 8 + inner * 4
-    activations = held * config.num_hidden_layers * width * (2 if run.bf16 else 4)
+    seconds = _second_step(model, run, micros)
+    validations = math.ceil(run.steps / run.steps_between_validations)
+    asked = validations * sum(m.tokens for m in run.validation) * seconds / tokens / 3
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Plan(
-        parameters, run.steps, tokens, tokens * run.steps, round((16 * parameters + activations) / 2**20),
-        round(seconds * run.steps),
+        count_parameters(model), trained, run.steps, tokens, tokens * run.steps, _peak_mib(model),
+        math.ceil(seconds * run.steps + asked),
     )
 
 
-def _timed(model: Any, run: Run, micros: list[Any]) -> float:
-    """Seconds of one forward and backward pass over a global batch, the second of two."""
+def _second_step(model: Any, run: Run, micros: list[Micro]) -> float:
+    """Seconds of one step, the second of two: the first one is slower."""
     import torch
 
+    from zhiling.trainer.loss import on_device
+    from zhiling.trainer.optimizers import make_optimizers
+
     device = next(model.parameters()).device
+    optimizers = make_optimizers(model.train(), run.settings.optimizer)
     start = 0.0
     for _ in range(2):
         start = perf_counter()
         for micro in micros:
             with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16):
-                loss = run.loss(model, micro)
+                loss = run.loss(model, on_device(micro, device))
             loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers:
+            optimizer.step()
         model.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
     return perf_counter() - start
+
+
+def _peak_mib(model: Any) -> int:
+    """The most memory that there was so far."""
+    import resource
+    import sys
+
+    import torch
+
+    if next(model.parameters()).device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)

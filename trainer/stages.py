@@ -242,7 +242,14 @@ def fit(
     """
     import torch
 
-    from zhiling.trainer.device import bf16_wanted, flops_per_token, peak_flops, pick_device, use_threads
+    from zhiling.trainer.device import (
+        bf16_wanted,
+        checkpoint_activations,
+        flops_per_token,
+        peak_flops,
+        pick_device,
+        use_threads,
+    )
     from zhiling.trainer.export import export
     from zhiling.trainer.loop import Outcome, Run, evaluate, train
     from zhiling.trainer.loss import token_loss
@@ -256,17 +263,24 @@ def fit(
     bf16 = bf16_wanted(settings.precision, device)
     model, loss = (adapted.model, adapted.loss) if adapted else (model, token_loss)
     model.to(device)
+    if settings.activation_checkpointing:
+        checkpoint_activations(model)
     if batches is None:
+        if stage.dry:
+            note(f"{stage.name}, not run: no rows to learn from; the model would be scored as it is")
+            return
         outcome = Outcome(0, 0, 0, evaluate(model, validation, loss, bf16))
     else:
         share = counts["train"]["learned"] / counts["train"]["tokens"]
         flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])
         run = Run(
             stage.name, batches, validation, loss, own, stage.work, bf16, flops, peak_flops(device, bf16), ranks,
-            stage.watch,
+            stage.watch, compiled=device.type == "cuda" if settings.compile == "auto" else settings.compile,
         )
         if stage.dry:
-            table(f"{stage.name}, not run", ["what", "how much"], plan(model, run).lines())
+            cost = plan(model, run).lines()
+            if ranks.leads:
+                table(f"{stage.name}, not run", ["what", "how much"], cost)
             return
         logs = settings.log_to if ranks.leads else []
         with trackers(logs, stage.folder.name, stage.settings, stage.folder.parent / "logs") as found:

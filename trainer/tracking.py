@@ -6,8 +6,9 @@ tracker whose package is not installed. No token is read here or printed.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,13 @@ def _tensorboard(name: str, settings: Mapping[str, Any], folder: Path) -> Iterat
 def _trackio(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
     os.environ.setdefault("TRACKIO_DIR", str(folder))  # read when it is imported
     trackio = _needed("trackio")
-    trackio.init(project="zhiling", name=name, config=dict(settings), resume="allow")
+    with redirect_stdout(sys.stderr):  # what it says is no result
+        trackio.init(project="zhiling", name=name, config=dict(settings), resume="allow")
     try:
         yield lambda step, line: trackio.log(_numbers(line), step=step)
     finally:
-        trackio.finish()
+        with redirect_stdout(sys.stderr):
+            trackio.finish()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from zhiling.errors import UserError
 from zhiling.store import differences, read_manifest
 from zhiling.trainer.batches import Drawn, Row, cut
 from zhiling.trainer.data import encode_examples, open_rows, read_examples, write_rows
-from zhiling.trainer.distributed import ALONE, Team, team
+from zhiling.trainer.distributed import ALONE, Team, alone, team
 from zhiling.trainer.loop import train
 from zhiling.trainer.model import load_model
 
@@ -48,6 +48,8 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert team() == Team(1, 2) and team("fsdp") == Team(1, 2, sharded=True)
+    with pytest.raises(UserError, match=r"zhiling sweep: started 2 times by torchrun; start it once, without torchrun"):
+        alone("zhiling sweep")
     with pytest.raises(UserError, match=r"train\.parallel: 'none' with 2 processes; use ddp or fsdp, or start one"):
         team("none")
 

@@ -90,7 +90,9 @@ def carry_on(
     from zhiling.errors import UserError, did_you_mean
     from zhiling.trainer.config import METHODS
     from zhiling.trainer.continual import carry_on as run
+    from zhiling.trainer.distributed import alone
 
+    alone("zhiling train continue")
     settings = _settings(recipe)
     if method is not None and method not in METHODS:
         raise UserError("--method", f"'{method}'", did_you_mean(method, METHODS))
@@ -114,9 +116,11 @@ def sweep(
     from zhiling.console import table
     from zhiling.settings import parse, read_yaml
     from zhiling.trainer.config import TrainSettings
+    from zhiling.trainer.distributed import alone
     from zhiling.trainer.sweep import prepared, read_sweep, write_best
     from zhiling.trainer.sweep import sweep as run
 
+    alone("zhiling sweep")
     document = read_yaml(recipe)
     settings = read_sweep(document, trials)
     train = parse(TrainSettings, document, document.data.get("train") or {}, ("train",))
@@ -153,7 +157,9 @@ def predict(
 
 
 def _show(folder: Path, dry_run: bool) -> None:
-    if not dry_run:
+    from zhiling.trainer.distributed import team
+
+    if not dry_run and team().leads:
         print(folder)
 
 
