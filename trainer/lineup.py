@@ -69,7 +69,7 @@ def plan(document: Document, train: Mapping[str, Any], models: Sequence[Any] | N
             raise UserError(document.where((*where, "from")), f"no model '{entry.start}' before it",
                             did_you_mean(entry.start, planned))
         settings = parse(TrainSettings, document, _over(train, entry.train), (*where, "train"))
-        before = planned[entry.start].place if entry.start else None
+        before = planned[entry.start].place if entry.start else settings.pretrain.start
         own = settings.model_dump(mode="json", include=set(OWN_PART[entry.stage]))
         place = Path(digest([entry.stage, own, str(before)])[:8], entry.name)
         planned[entry.name] = Planned(entry, settings, place)
