@@ -7,7 +7,7 @@ add up to the loss of the batch however it is cut.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -58,6 +58,15 @@ class Row:
     def wanted(self, places: IntArray) -> IntArray:
         """What is to be predicted at `places`."""
         return (self.tokens[1:] if self.targets is None else self.targets)[places]
+
+
+class Piece(NamedTuple):
+    """A stretch of a document, and the token before it: at its beginning, the end of the document before."""
+
+    before: int
+    tokens: IntArray
+    learned: IntArray
+    name: str
 
 
 class Batches(Protocol):
@@ -129,10 +138,10 @@ class Packed:
     def _rows(self, epoch: int, block: int) -> list[Row]:
         """A block as one row, or as one for each of its documents."""
         pieces = self._pieces(epoch, block)
-        return pieces if self.apart else [_joined(pieces)]
+        return [_row([piece]) for piece in pieces] if self.apart else [_row(pieces)]
 
-    def _pieces(self, epoch: int, block: int) -> list[Row]:
-        """What a block holds of each document, behind the token before it (only an input): the end of the last."""
+    def _pieces(self, epoch: int, block: int) -> list[Piece]:
+        """What a block holds of each of its documents."""
         if self._epoch is None or self._epoch[0] != epoch:
             documents = order(self.seed, epoch, len(self.rows))
             self._epoch = (epoch, documents, np.concatenate([[0], np.cumsum(self.rows.lengths[documents])]))
@@ -141,21 +150,19 @@ class Packed:
         first = int(np.searchsorted(places, start, "right")) - 1
         last = int(np.searchsorted(places, stop, "left"))
         pieces = []
-        for n in range(first, last):
-            tokens, learned = self.rows.row(int(documents[n]))
-            a, b = max(0, start - int(places[n])), min(len(tokens), stop - int(places[n]))
+        for document, place in zip(documents[first:last].tolist(), places[first:last].tolist(), strict=True):
+            tokens, learned = self.rows.row(document)
+            a, b = max(0, start - place), stop - place
             before = tokens[a - 1] if a else self.end
-            tokens, learned = np.concatenate([[before], tokens[a:b]]), np.concatenate([[False], learned[a:b]])
-            pieces.append(Row(tokens, learned, (self.rows.ids[int(documents[n])],)))
+            pieces.append(Piece(int(before), tokens[a:b], learned[a:b], self.rows.ids[document]))
         return pieces
 
 
-def _joined(pieces: Sequence[Row]) -> Row:
-    """Pieces of documents as one row."""
-    first, *others = pieces
-    tokens = np.concatenate([first.tokens, *(piece.tokens[1:] for piece in others)])
-    learned = np.concatenate([first.learned, *(piece.learned[1:] for piece in others)])
-    return Row(tokens, learned, tuple(name for piece in pieces for name in piece.names))
+def _row(pieces: Sequence[Piece]) -> Row:
+    """Pieces end to end, behind the token before the first, which is only an input."""
+    tokens = np.concatenate([[pieces[0].before], *(piece.tokens for piece in pieces)])
+    learned = np.concatenate([[False], *(piece.learned for piece in pieces)])
+    return Row(tokens, learned, tuple(piece.name for piece in pieces))
 
 
 class Drawn:
