@@ -28,6 +28,8 @@ def repeated(word: str, count: int) -> pa.Array:
 
 def word_lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
     """Lists of texts, or nulls, of which many rows share one: each is turned into Arrow once."""
+    if values and values.count(values[0]) == len(values):
+        return lists_of(values[:1], coded(list(values[0] or ()))).take(pa.repeat(0, len(values)))
     known = dict(zip(map(id, values), values, strict=True))
     distinct = list(known.values())
     lists = lists_of(distinct, coded(list(chain.from_iterable(filter(None, distinct)))))
