@@ -76,6 +76,8 @@ def pretrain(
 ) -> Path:
     """Train a tokenizer and a model from scratch, or a checkpoint, on the train texts of a release's corpora."""
     start = settings.pretrain.start
+    if start:
+        settings = _with_objective_of(start, settings)
     own = {"seed", "pretrain", "precision"} | (set() if start else {"tokenizer", "model"})
     chosen = settings.model_dump(mode="json", include=own) | ({"context": settings.model.context} if start else {})
     stage = Stage("pretrain", Path(release), Path(folder), chosen, start, dry, watch)
@@ -163,16 +165,12 @@ def _pretrain(stage: Stage, settings: TrainSettings) -> None:
 
 def _started(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]) -> tuple[Any, Any]:
     """The model to pretrain and its tokenizer: a checkpoint's, or new ones."""
-    from zhiling.trainer.model import ENCODERS, load_pair, new_model
+    from zhiling.trainer.model import load_pair, new_model
     from zhiling.trainer.tokenizer import load_tokenizer, train_tokenizer
 
     if stage.parent:
         model, tokenizer = load_pair(stage.parent)
-        wanted = "masked" if model.config.model_type in ENCODERS else "causal"
-        if settings.pretrain.objective != wanted:
-            raise UserError(str(stage.parent), f"a {model.config.model_type}, whose objective is {wanted}",
-                            f"set pretrain.objective to {wanted}")
-        if wanted == "masked" and tokenizer.mask_token_id is None:
+        if settings.pretrain.objective == "masked" and tokenizer.mask_token_id is None:
             raise UserError(str(stage.parent), "its tokenizer has no mask token", "give the model's own tokenizer")
         return model, tokenizer
     home = stage.work / "tokenizer"
@@ -184,6 +182,18 @@ def _started(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]
             (stage.work / "tokenizer.part").rename(home)
     tokenizer = load_tokenizer(home)
     return new_model(settings.model, tokenizer, settings.seed), tokenizer
+
+
+def _with_objective_of(checkpoint: Path, settings: TrainSettings) -> TrainSettings:
+    """Settings with the objective that a checkpoint is made for. Raises UserError where they ask for the other."""
+    from zhiling.trainer.model import is_encoder, require_safetensors
+
+    require_safetensors(checkpoint)
+    own, wanted = settings.pretrain, "masked" if is_encoder(checkpoint) else "causal"
+    if "objective" in own.model_fields_set and own.objective != wanted:
+        raise UserError(str(checkpoint), f"its objective is {wanted}, not {own.objective}",
+                        "leave pretrain.objective out, or give another checkpoint")
+    return settings.model_copy(update={"pretrain": own.model_copy(update={"objective": wanted})})
 
 
 def _tokenizer_texts(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]) -> list[str]:
@@ -209,7 +219,7 @@ def on_rows(
     if own.chat:
         from zhiling.trainer.chat import with_chat
 
-        with_chat(model, tokenizer, settings.seed)
+        with_chat(model, tokenizer, settings.seed, whole=own.adapter is None)
     drawn = {}
     for side in SIDES if own.shots_per_class != 0 else SIDES[1:]:
         table = select_rows(stage.release, side, own, settings.seed)
