@@ -142,18 +142,22 @@ def compare(keys: list[str], texts: Sequence[str], languages: Sequence[str], set
     """Texts (each with its key, sorted) made ready to be compared with one another."""
     from scipy.sparse import csr_matrix
 
-    folded, sets, short = [""] * len(texts), [np.zeros(0, np.uint64)] * len(texts), np.zeros(len(texts), np.bool_)
+    folded, short = [""] * len(texts), np.zeros(len(texts), np.bool_)
+    hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for language in sorted(set(languages)):
         here = [i for i, other in enumerate(languages) if other == language]
         made = _shingle([texts[i] for i in here], language, settings)
         for n, i in enumerate(here):
-            folded[i], sets[i] = made.folded[n], np.unique(made.of(n))
-            short[i] = made.offsets[n + 1] - made.offsets[n] < settings.shortest
-    flat = np.concatenate(sets) if sets else np.zeros(0, np.uint64)
-    vocabulary, columns = np.unique(flat, return_inverse=True)
-    ends = np.concatenate([[0], np.cumsum([len(s) for s in sets])])
-    shape = (len(texts), max(1, len(vocabulary)))
-    return Candidates(keys, csr_matrix((np.ones(len(flat), np.int32), columns, ends), shape=shape), folded, short)
+            folded[i] = made.folded[n]
+        sizes = np.diff(made.offsets)
+        short[here] = sizes < settings.shortest
+        hashes.append(made.hashes)
+        owners.append(np.repeat(here, sizes))
+    vocabulary, columns = np.unique(np.concatenate(hashes), return_inverse=True)
+    places = np.concatenate(owners), columns
+    sets = csr_matrix((np.ones(len(columns), np.int32), places), shape=(len(texts), max(1, len(vocabulary))))
+    sets.data[:] = 1  # a shingle that a text repeats counts once
+    return Candidates(keys, sets, folded, short)
 
 
 def read_candidates(db: Any, settings: NearSettings) -> Candidates:
