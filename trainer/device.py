@@ -60,7 +60,8 @@ def flops_per_token(model: Any, learned: float, row: float) -> float:
     """
     from zhiling.trainer.forward import is_plain
 
-    weights = {name: p.numel() for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2}
+    # BERT says layer, others layers
+    weights = {name: p.numel() for name, p in model.named_parameters() if ".layer" in name and p.ndim == 2}
     blocks = float(sum(weights.values()))
     if is_plain(model.base_model):
         last = f".layers.{model.config.num_hidden_layers - 1}."
