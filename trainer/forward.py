@@ -82,6 +82,8 @@ def _picked(x: Tensor, at: Tensor | None, given: int) -> Tensor:
 def is_plain(base: Any) -> bool:
     """Whether `base` is a Llama of plain layers: no biases, no adapters, no grouped heads, no scaled rotation."""
     config = base.config
+    if not hasattr(base, "layers"):  # a tuned prompt's wrapper
+        return False
     if config.model_type != "llama" or config.num_key_value_heads != config.num_attention_heads:
         return False
     rope = getattr(config, "rope_parameters", None) or {}

@@ -4,10 +4,12 @@ In: sizes and a tokenizer. Out: a freshly initialised model, the same weights fo
 from a folder. Refuses pickled weights, code from the folder, and a tokenizer that is not the model's.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from zhiling.errors import UserError
+from zhiling.errors import UserError, one_line
 from zhiling.store import read_json
 from zhiling.trainer.config import ModelSettings
 
@@ -93,9 +95,37 @@ def load_lm(folder: Path) -> Any:
         return load_adapter(folder)
     if is_classifier(folder):
         raise UserError(str(folder), "a classifier, which has no words to say", "give a language model")
-    quiet()
     kind = AutoModelForMaskedLM if is_encoder(folder) else AutoModelForCausalLM
-    return kind.from_pretrained(folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32)
+    with readable(folder):
+        model, about = kind.from_pretrained(
+            folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    if about["missing_keys"]:
+        some = sorted(about["missing_keys"])
+        raise UserError(str(folder), f"no weights for {some[0]} ({len(some)} missing)", "give a whole model")
+    return model
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Raise UserError, in one line, for a folder that a library cannot read or that asks to run code of its own."""
+    from transformers.utils import logging
+
+    quiet()
+    loud = logging.get_verbosity()
+    logging.set_verbosity_error()  # its report is our one line
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # libraries raise whatever the damage leads to
+        if "trust_remote_code" in str(error):
+            raise UserError(str(folder), "asks to run code of its own, which is never done",
+                            "give a model that transformers knows") from None
+        saw = f"cannot be read ({one_line(f'{type(error).__name__}: {error}', 120)})"
+        raise UserError(str(folder), saw, "save it anew") from None
+    finally:
+        logging.set_verbosity(loud)
 
 
 def load_pair(folder: Path) -> tuple[Any, Any]:

@@ -43,10 +43,12 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     from zhiling.trainer.adapters import base_of, is_adapter
+    from zhiling.trainer.model import readable
 
     if is_adapter(folder) and not (folder / "tokenizer_config.json").is_file():
         folder = base_of(folder)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with readable(folder):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def end_of(tokenizer: Any) -> int:
