@@ -6,7 +6,7 @@ keep their side: a new text that would tie texts of two sides together is marked
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,12 @@ class Graph:
             members[int(labels[node])].append(node)
         return list(members.values())
 
-    def name_of(self, members: Iterable[int]) -> str:
-        """The id of a group: its smallest tie, else its smallest key."""
-        return min((n not in self.ties, self.names[n]) for n in members)[1]
+    def rows_of(self, members: Sequence[int]) -> list[tuple[str, str, bool]]:
+        """The keys of a group with the group's id: its smallest tie, else its smallest key."""
+        if not members:
+            return []
+        name = min((n not in self.ties, self.names[n]) for n in members)[1]
+        return [(self.names[n], name, False) for n in members if n not in self.ties]
 
 
 def find_groups(db: Any, near: NearSettings | None, previous: Path | None) -> pa.Table:
@@ -74,7 +77,7 @@ def find_groups(db: Any, near: NearSettings | None, previous: Path | None) -> pa
         if len(sides) > 1:
             rows += _parted(graph, members, candidates, near)
         else:
-            rows += [(graph.names[n], graph.name_of(members), False) for n in members if n not in graph.ties]
+            rows += graph.rows_of(members)
     columns = [list(column) for column in zip(*sorted(rows), strict=True)] or [[], [], []]
     pairs = [list(column) for column in zip(*sorted(found), strict=True)] or [[], [], []]
     db.register("pairs", pa.table({"a": pa.array(pairs[0], pa.string()), "b": pa.array(pairs[1], pa.string()),
@@ -118,7 +121,7 @@ def _parted(
             parts[sides.pop()] += joined
     rows = [(graph.names[n], graph.names[n], True) for n in tied if n not in graph.ties]
     for part in parts.values():
-        rows += [(graph.names[n], graph.name_of(part), False) for n in part if n not in graph.ties]
+        rows += graph.rows_of(part)
     return rows
 
 
