@@ -13,6 +13,7 @@ import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -95,6 +96,8 @@ class Job:
 
 def read_sweep(document: Document, trials: int | None = None) -> SweepSettings:
     """The `sweep` section. Raises UserError for keys that are unknown, cannot be compared or have impossible values."""
+    if find_spec("optuna") is None:
+        raise UserError("zhiling sweep", "optuna is not installed", "pip install 'zhiling[sweep]'")
     if not isinstance(document.data.get("sweep"), dict):
         raise UserError(str(document.path), "no `sweep` section in it", "add one")
     settings = parse(SweepSettings, document, document.data["sweep"], ("sweep",))
@@ -281,7 +284,7 @@ def run_trial(job: Job) -> dict[str, Any]:
         found = {"state": "pruned", "value": last}
     except Exception as error:  # whatever ends a trial is that trial's outcome; the sweep goes on
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        found = {"state": "failed", "reason": one_line(said, 200)}
+        found = {"state": "failed", "reason": one_line(said.replace(f"{job.home}/", ""), 200)}
     made = (model, model.with_name(f".{model.name}.work"))
     for log in made:
         if (log / "metrics.jsonl").is_file():

@@ -135,6 +135,12 @@ def test_what_cannot_be_swept_is_refused_with_its_line(tmp_path: Path, changes: 
         read_sweep(recipe(tmp_path, **changes))
 
 
+def test_without_optuna_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match=r"zhiling sweep: optuna is not installed; pip install 'zhiling\[sweep\]'"):
+        read_sweep(recipe(tmp_path))
+
+
 def test_keys_are_set_without_touching_the_recipe() -> None:
     train: dict[str, Any] = {"instruct": {"adapter": None, "epochs": 1}}
     changed = with_params(train, {"instruct.adapter.rank": 4, "seed": 3})

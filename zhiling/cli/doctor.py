@@ -13,6 +13,8 @@ EXTRAS = {
     "retrieve": ["bm25s"],
     "ray": ["ray"],
     "train": ["torch", "transformers", "tokenizers", "safetensors", "peft"],
+    "sweep": ["optuna"],
+    "track": ["tensorboard"],
     "eval": ["lm_eval", "accelerate", "sacrebleu"],
 }
 
