@@ -26,6 +26,7 @@ from zhiling.builders.release_files import placed_schema
 from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA, SPLITS
 from zhiling.seeds import draws
 from zhiling.templates.pack import Pack, read_pack
+from zhiling.templates.reading import taken
 from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
 
 SHARED = ("language", "corpus", "revision", "license", "augmentation")  # mostly the same in all rows of a corpus
@@ -95,13 +96,13 @@ def _batch(job: RenderJob, pack: Pack) -> Batch:
     table = job.rows.read().combine_chunks()
     ids, groups = (table[name].to_pylist() for name in ("id", "group_id"))
     sides = sides_of(table["split"])
-    taken = {name: table[name].dictionary_encode() for name in SHARED}
-    taken |= {"source": table["source"], "source_id": table["id"], "group_id": table["group_id"]}
+    brought = {name: table[name].dictionary_encode() for name in SHARED}
+    brought |= {"source": table["source"], "source_id": table["id"], "group_id": table["group_id"]}
     held_out, numbers = np.flatnonzero(sides != TRAIN), np.zeros(len(ids), np.uint64)
     # held-out rows are ordered by source row, so that the first N documents are the same for every template
     numbers[held_out] = drawn([ids[i] for i in held_out.tolist()], job.seed, "order")
     fields = {name: table[name].to_pylist() for name in pack.settings.columns}
-    return Batch(pa.table(taken).combine_chunks(), ids, groups, ids_of(table["id"]), sides, numbers, fields)
+    return Batch(pa.table(brought).combine_chunks(), ids, groups, ids_of(table["id"]), sides, numbers, fields)
 
 
 def _chosen(job: RenderJob, ids: Sequence[str], train: Numbers) -> list[Numbers]:
@@ -181,9 +182,9 @@ def _pooled(job: RenderJob) -> tuple[Path, Path, str, bool]:
 def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes) -> Piece:
     """Render one template for all rows that want it; put exemplars before those that want shots."""
     rows = wishes.rows.tolist()
-    columns = {c: list(map(values.__getitem__, rows)) for c, values in batch.fields.items()}
+    columns = {c: taken(values, rows) for c, values in batch.fields.items()}
     compiled = _compiled(job.pack_folder, job.pack_digest, name)
-    rendered = render_batch(compiled, columns, [batch.ids[i] for i in rows], job.seed)
+    rendered = render_batch(compiled, columns, taken(batch.ids, rows), job.seed)
     exemplars = _exemplars(job, name, batch, wishes, rendered)
     rejects: dict[int, Reject] = {}
     for n in _doubtful(rendered, exemplars):
@@ -270,9 +271,9 @@ def _examples(
         ]
         messages = [None if shown else m for shown, m in zip(before, messages, strict=True)]
     count = len(prompts)
-    taken = batch.table.take(pa.array(wishes.rows))
+    brought = batch.table.take(pa.array(wishes.rows))
     columns = {
-        **{column: taken[column] for column in taken.column_names},
+        **{column: brought[column] for column in brought.column_names},
         "id": shown_ids(wishes.ids),
         "prompt": prompts,
         "completion": some(rendered.completions),
