@@ -11,6 +11,7 @@ import pytest
 
 from zhiling.builders.clean import KEY_SCHEMA, CleanSettings, fold_key
 from zhiling.builders.duplicates import Leak, judge_rows
+from zhiling.builders.engines import RowGroup
 from zhiling.builders.near_duplicates import NearSettings, sketch
 from zhiling.builders.split import SplitSettings
 
@@ -139,3 +140,11 @@ def test_stratified_sides_have_the_shares_of_each_label(tmp_path: Path) -> None:
     for label, size in (("x", 160), ("y", 40)):
         sides = [v["side"] for r, v in zip(rows, found, strict=True) if r["label"] == label]
         assert {s: sides.count(s) / size for s in set(sides)} == {"train": 0.7, "validation": 0.1, "test": 0.2}
+
+
+def test_the_verdicts_of_a_unit_stand_in_the_part_of_its_number(tmp_path: Path) -> None:
+    rows = [{"id": f"{n:02d}", "text": f"第{n % 4}条", "unit": n // 3, "row": n % 3} for n in range(9)]
+    judged(tmp_path, rows)
+    parts = [RowGroup(tmp_path / "verdicts.parquet", unit).read().to_pylist() for unit in range(3)]
+    assert [[(v["unit"], v["row"]) for v in part] for part in parts] == [[(u, r) for r in range(3)] for u in range(3)]
+    assert [v["verdict"] for part in parts for v in part] == ["keep"] * 4 + ["duplicate"] * 5
