@@ -1,12 +1,12 @@
 """Instruction rows for masked models: the answer stands at masks behind its prompt, and is guessed token by token.
 
-In: release rows with choices. Out: token rows and global batches in which a row of k answer tokens is read k times:
-at step i the answer's tokens before i are shown, those from i on are masked, and token i is asked for. That is how
-`zhiling eval` scores a masked model, so training raises exactly the score. Rows without choices are refused by name:
-such a model writes no texts.
+In: release rows with choices, or prompts with completions. Out: token rows and global batches, or log-scores. An
+answer of k tokens is read k times: at step i its tokens before i are shown, those from i on are masked, and token i is
+asked for. That is how `zhiling eval` scores a masked model, so training raises exactly the score. Rows without choices
+are refused by name: such a model writes no texts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from zhiling.trainer.batches import Average, Drawn, Row
 from zhiling.trainer.data import CHUNK, Encoded, Rows, cut_middle
+from zhiling.trainer.model import context_of
 from zhiling.trainer.tokenizer import cut_mark_of, frame_of
 
 
@@ -43,6 +44,39 @@ def part(tokenizer: Any, prompt: str, completion: str) -> tuple[list[int], list[
     before = tokenizer(bare, add_special_tokens=False, verbose=False)["input_ids"]
     whole = tokenizer(prompt + completion, add_special_tokens=False, verbose=False)["input_ids"]
     return before, whole[len(before) :] or whole[-1:]
+
+
+def scores_at_masks(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """The log-score of each completion at masks behind its prompt, a prompt too long cut from the left."""
+    import torch
+
+    from zhiling.trainer.forward import hidden_states
+    from zhiling.trainer.loss import below_words
+    from zhiling.trainer.scoring import length_batches
+
+    (before, after), hide = frame_of(tokenizer), tokenizer.mask_token_id
+    asked: dict[tuple[tuple[int, ...], int], list[tuple[int, int]]] = {}  # an input and a place -> pairs and tokens
+    for i, (prompt, completion) in enumerate(pairs):
+        head, answer = part(tokenizer, prompt, completion)
+        room = context_of(model.config) - len(before) - len(after) - len(answer)
+        head = [*before, *head[len(head) - min(len(head), max(room, 0)) :]]
+        for n, token in enumerate(answer):
+            read = (*head, *answer[:n], *[hide] * (len(answer) - n), *after)
+            asked.setdefault((read, len(head) + n), []).append((i, token))
+    found, inputs = [0.0] * len(pairs), list(asked)
+    with torch.inference_mode():
+        for members in length_batches([len(tokens) for tokens, _ in inputs]):
+            starts = [0]
+            for m in members:
+                starts.append(starts[-1] + len(inputs[m][0]))
+            ids = torch.tensor([token for m in members for token in inputs[m][0]], device=model.device)
+            at = torch.tensor([s + inputs[m][1] for s, m in zip(starts, members, strict=False)], device=model.device)
+            hidden_MD, words = below_words(model, hidden_states(model, ids, starts, at))
+            logprobs_MV = words(hidden_MD).float().log_softmax(-1)
+            for row, m in zip(logprobs_MV, members, strict=True):
+                for i, token in asked[inputs[m]]:
+                    found[i] += float(row[token])
+    return found
 
 
 class Cloze(Drawn):

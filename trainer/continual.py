@@ -174,9 +174,9 @@ def fisher(folder: Path, drawn: "Drawn", count: int) -> dict[str, "Tensor"]:
     import torch
 
     from zhiling.trainer.loss import on_device, token_loss
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.model import load_lm
 
-    model = load_model(folder)
+    model = load_lm(folder)
     found = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     members = range(min(count, len(drawn.rows)))
     for member in members:
@@ -216,14 +216,14 @@ def distilled(parent: Path, own: ContinualSettings) -> "Loss":
     import torch.nn.functional as F  # noqa: N812
 
     from zhiling.trainer.forward import hidden_states
-    from zhiling.trainer.loss import token_loss
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.loss import below_words, token_loss
+    from zhiling.trainer.model import load_lm
 
-    teacher = load_model(parent).eval().requires_grad_(False)
+    teacher = load_lm(parent).eval().requires_grad_(False)
 
     def says(model: Any, micro: "OnDevice") -> "Tensor":
-        states = hidden_states(model, micro.ids, micro.starts).index_select(0, micro.at)
-        logits: Tensor = model.get_output_embeddings()(states).float()
+        states, words = below_words(model, hidden_states(model, micro.ids, micro.starts, micro.at))
+        logits: Tensor = words(states).float()
         return (logits / own.temperature).log_softmax(-1)
 
     def loss(model: Any, micro: "OnDevice") -> "Tensor":
@@ -258,12 +258,12 @@ def _held_out(task: Task, settings: TrainSettings) -> list[dict[str, Any]]:
 
 def accuracy(model: Path, rows: list[dict[str, Any]]) -> float:
     """Share of rows whose likeliest choice is the completion."""
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.model import load_lm
     from zhiling.trainer.scoring import log_likelihoods
     from zhiling.trainer.tokenizer import load_tokenizer
 
     scores = iter(log_likelihoods(
-        load_model(model).eval(), load_tokenizer(model), [(row["prompt"], c) for row in rows for c in row["choices"]]
+        load_lm(model).eval(), load_tokenizer(model), [(row["prompt"], c) for row in rows for c in row["choices"]]
     ))
     right = 0
     for row in rows:

@@ -47,13 +47,18 @@ def on_device(micro: Micro, device: Any) -> OnDevice:
 
 def token_loss(model: Any, micro: OnDevice) -> Tensor:
     """Cross-entropy of the supervised tokens, causal or masked: the micro-batch says where and what."""
-    hidden_MD = hidden_states(model, micro.ids, micro.starts, micro.at)
-    *between, words = (part for part in model.children() if part is not model.base_model)
-    for part in between:  # an encoder's layer between the blocks and the words
-        hidden_MD = part(hidden_MD)
+    hidden_MD, words = below_words(model, hidden_states(model, micro.ids, micro.starts, micro.at))
     if type(words) is nn.Linear and words.bias is None:
         return weighted_cross_entropy(hidden_MD, words.weight, micro.targets, micro.weights)
     return weighed(words(hidden_MD), micro)
+
+
+def below_words(model: Any, hidden_MD: Tensor) -> tuple[Tensor, Any]:  # noqa: N803
+    """Hidden states after what stands between an encoder's blocks and its words, and the layer of the words."""
+    *between, words = (part for part in model.children() if part is not model.base_model)
+    for part in between:
+        hidden_MD = part(hidden_MD)
+    return hidden_MD, words
 
 
 def weighed(logits: Tensor, micro: OnDevice) -> Tensor:

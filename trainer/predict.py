@@ -28,7 +28,7 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
     Asked with the pack's first template where none is named.
     """
     from zhiling.trainer.classify import label_rows
-    from zhiling.trainer.model import is_classifier, load_model
+    from zhiling.trainer.model import is_classifier, load_lm
     from zhiling.trainer.tokenizer import load_tokenizer
 
     found = load_pack(pack)
@@ -37,7 +37,7 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
         return
     names = templates or [next(t.name for t in found.settings.templates if not t.inverted)]
     rows = read_rows(source, found)
-    loaded, tokenizer = load_model(model).eval(), load_tokenizer(model)
+    loaded, tokenizer = load_lm(model).eval(), load_tokenizer(model)
     for i in range(0, len(rows), CHUNK):
         yield from answer(loaded, tokenizer, found, names, rows[i : i + CHUNK])
 

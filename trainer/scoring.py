@@ -1,7 +1,7 @@
-"""What a causal model thinks of answers: log-likelihoods of completions, and free text by greedy decoding.
+"""What a model thinks of answers: log-likelihoods of completions, and a decoder's free text by greedy decoding.
 
 In: a model, its tokenizer, prompts and completions. Out: one log-likelihood a pair, as lm-eval computes it:
-encoded together, parted at the prompt's own length, a prompt too long cut from the left.
+encoded together, parted at the prompt's own length, a prompt too long cut from the left. An encoder is asked at masks.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from zhiling.errors import UserError
 from zhiling.trainer.batches import ROUND
 from zhiling.trainer.forward import hidden_states
+from zhiling.trainer.model import ENCODERS
 
 TOKENS = 8192  # at once
 
@@ -19,6 +21,10 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
     """The log-likelihood of each completion after its prompt."""
     if not pairs:
         return []
+    if model.config.model_type in ENCODERS:
+        from zhiling.trainer.cloze import scores_at_masks
+
+        return scores_at_masks(model, tokenizer, pairs)
     context = model.config.max_position_embeddings
     encoded = tokenizer([p for p, _ in pairs] + [p + c for p, c in pairs], add_special_tokens=False, verbose=False)
     prompts, wholes = encoded["input_ids"][: len(pairs)], encoded["input_ids"][len(pairs) :]
@@ -47,7 +53,9 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
 
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[str], longest: int = 128) -> list[str]:
-    """A greedy continuation of each prompt."""
+    """A greedy continuation of each prompt. Raises UserError for a model that writes no texts."""
+    if model.config.model_type in ENCODERS:
+        raise UserError(str(model.name_or_path), "an encoder, which does not continue a text", "give a decoder")
     found = []
     for prompt in prompts:
         ids = tokenizer(prompt, add_special_tokens=False, verbose=False, return_tensors="pt")["input_ids"]

@@ -11,12 +11,13 @@ from lm_eval.api.instance import Instance
 
 from zhiling.errors import UserError
 from zhiling.trainer.batches import Average
-from zhiling.trainer.cloze import Cloze, encode_cloze
+from zhiling.trainer.cloze import Cloze, encode_cloze, scores_at_masks
 from zhiling.trainer.config import InstructSettings, OptimizerSettings, TrainSettings
 from zhiling.trainer.data import Rows, read_examples, write_rows
 from zhiling.trainer.loop import Run, train
 from zhiling.trainer.loss import on_device, token_loss
 from zhiling.trainer.model import load_lm, load_pair
+from zhiling.trainer.predict import predict
 from zhiling.trainer.stages import instruct
 
 from .conftest import TINY
@@ -52,6 +53,25 @@ def test_the_loss_is_what_zhiling_eval_scores(release: Path, folder: Path, tmp_p
         micros = drawn(rows, tokenizer, "token").some([i], 256)
         loss = sum(float(token_loss(model.eval(), on_device(m, torch.device("cpu"))).detach()) for m in micros)
         assert loss * int(rows.row(i)[1].sum()) == pytest.approx(-score, rel=1e-4), key
+        assert scores_at_masks(model, tokenizer, [asked[key]]) == [pytest.approx(score, rel=1e-4)]
+
+
+def test_choices_and_long_prompts_are_scored_as_zhiling_eval_does(folder: Path) -> None:
+    from zhiling.eval_tasks.masked_lm import MaskedLM
+
+    model, tokenizer = load_pair(folder)
+    pairs = [(prompt, choice) for prompt in ("很长的话" * 100 + "好吗？ ", "") for choice in ("好", "很好", "好得很")]
+    found = MaskedLM(str(folder)).loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs])
+    assert scores_at_masks(model.eval(), tokenizer, pairs) == pytest.approx([score for score, _ in found], rel=1e-4)
+
+
+def test_predict_asks_an_encoder_at_masks(encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("房间很干净\n屏幕坏了\n", encoding="utf-8")
+    for row in predict(encoder, "zh/sentiment", str(tmp_path / "a.txt")):
+        assert row["label"] in {"positive", "negative"} and 0.5 <= row["probability"] <= 1
+    (tmp_path / "b.jsonl").write_text('{"text": "李明在北京", "types": ["人名"], "entities": []}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="an encoder, which does not continue a text; give a decoder"):
+        list(predict(encoder, "zh/entities", str(tmp_path / "b.jsonl"), ["in_sentences"]))
 
 
 @pytest.mark.parametrize("average", ["token", "example"])
