@@ -37,8 +37,9 @@ def bf16_wanted(precision: str, device: Any) -> bool:
 
 def blocks_of(model: Any) -> list[Any]:
     """The layers that a model repeats: what is compiled, checkpointed and sharded one by one."""
-    names = set(model._no_split_modules or ())
-    return [part for part in model.modules() if type(part).__name__ in names]
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
 
 
 def compile_blocks(model: Any) -> None:

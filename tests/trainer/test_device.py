@@ -12,7 +12,7 @@ from zhiling.trainer.data import encode_examples, read_examples, write_rows
 from zhiling.trainer.device import blocks_of, checkpoint_activations, compile_blocks
 from zhiling.trainer.forward import is_plain
 from zhiling.trainer.loss import on_device, token_loss
-from zhiling.trainer.model import load_model
+from zhiling.trainer.model import load_lm, load_model
 from zhiling.trainer.stages import instruct
 
 from .conftest import TINY
@@ -36,8 +36,12 @@ def learned(model: Any, micro: Micro) -> tuple[float, dict[str, torch.Tensor]]:
     return float(loss.detach()), {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def test_blocks_are_the_layers(model: Any) -> None:
+def test_blocks_are_the_layers(model: Any, encoder: Path, bert: Path) -> None:
     assert blocks_of(model) == list(model.model.layers)
+    theirs = load_lm(bert)
+    assert blocks_of(theirs) == list(theirs.bert.encoder.layer)
+    ours = load_lm(encoder)
+    assert blocks_of(ours) == list(ours.model.layers)  # and not the embeddings, which are tied to the head
 
 
 def test_activations_computed_again_are_the_same(model: Any, micro: Micro, pretrained: Path) -> None:
