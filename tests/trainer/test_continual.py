@@ -122,6 +122,20 @@ def test_two_tasks_leave_two_models_a_matrix_and_a_heat_map(
     assert second["tokens_seen"] > base["tokens_seen"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["replay", "ewc", "distill", "adapters"])
+def test_encoders_learn_one_task_after_another_too(release: Path, encoder: Path, tmp_path: Path, method: str) -> None:
+    own = settings(method, batch_rows=4, validation_rows=4)
+    found = carry_on(encoder, [release, release], own, tmp_path / "out")
+    assert [len(found.matrix), len(found.matrix[0])] == [3, 2]
+    assert read_manifest(tmp_path / "out" / "2-zh-sentiment", "model")["training"]["steps"] == 2
+
+
+def test_a_head_or_chat_rows_are_refused(release: Path, pretrained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train: finetune: a head or chat rows with `train continue`; leave head and"):
+        carry_on(pretrained, [release], settings("replay", head="sequence"), tmp_path / "out")
+
+
 def test_a_second_run_trains_nothing_again_and_finds_the_same(
     release: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
