@@ -17,18 +17,17 @@ Read = tuple[list[int], list[tuple[int, int]]]  # tokens, and each one's place i
 
 
 def open_classifier(folder: Path) -> tuple[Any, Any]:
-    """A classifier and its tokenizer. Raises UserError for weights that are not safetensors."""
-    import torch
+    """A classifier and its tokenizer. Raises UserError for weights that are not safetensors or not there."""
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-    from zhiling.trainer.model import quiet, require_safetensors
+    from zhiling.trainer.model import load_as, require_fit, require_safetensors
     from zhiling.trainer.tokenizer import load_tokenizer
 
     require_safetensors(folder)
-    quiet()
-    tokenizer, options = load_tokenizer(folder), {"trust_remote_code": False, "use_safetensors": True}
     kind = AutoModelForTokenClassification if labels_tokens(folder) else AutoModelForSequenceClassification
-    return kind.from_pretrained(folder, dtype=torch.float32, **options).eval(), tokenizer
+    model, tokenizer = load_as(kind, folder).eval(), load_tokenizer(folder)
+    require_fit(folder, model, tokenizer)
+    return model, tokenizer
 
 
 def label_rows(folder: Path, pack: Pack, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

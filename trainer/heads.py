@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zhiling.errors import UserError, one_line
+from zhiling.errors import UserError
 from zhiling.seeds import draw
 from zhiling.trainer.config import SIDES, FinetuneSettings, TrainSettings
 from zhiling.trainer.labelled import Head, Labelled
@@ -74,31 +74,21 @@ def load_classifier(folder: Path, head: Head, tokenizer: Any, names: list[str], 
     """The model of a folder under a head for labels called `names`; a new head's weights hang on `seed` alone."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
-    from transformers.utils import logging
 
     from zhiling.trainer.adapters import is_adapter
-    from zhiling.trainer.model import quiet, require_fit, require_safetensors
+    from zhiling.trainer.model import load_as, require_fit, require_safetensors
     from zhiling.trainer.tokenizer import frame_of, pad_of
 
     require_safetensors(folder)
     if is_adapter(folder):
         raise UserError(str(folder), "an adapter, on which no head can be put", "merge it, or give its base")
     kind = AutoModelForSequenceClassification if head == "sequence" else AutoModelForTokenClassification
-    quiet()
-    loud = logging.get_verbosity()
-    logging.set_verbosity_error()  # that the head is new is no news
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw(seed, "head", head) >> 1)
-            model = kind.from_pretrained(
-                folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, num_labels=len(names),
-                id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)},
-                ignore_mismatched_sizes=True,
-            )
-    except ValueError as error:
-        raise UserError(str(folder), one_line(str(error), 120), f"give a model with a {head} head") from None
-    finally:
-        logging.set_verbosity(loud)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw(seed, "head", head) >> 1)
+        model = load_as(
+            kind, folder, new_head=True, num_labels=len(names), id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+        )
     require_fit(folder, model, tokenizer)
     config = model.config
     config.problem_type = "single_label_classification" if head == "sequence" else None

@@ -85,7 +85,6 @@ def load_model(folder: Path) -> Any:
 
 def load_lm(folder: Path) -> Any:
     """The causal or masked language model of a folder, in fp32; an adapter's base with the adapter merged in."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     from zhiling.trainer.adapters import is_adapter, load_adapter
@@ -95,14 +94,26 @@ def load_lm(folder: Path) -> Any:
         return load_adapter(folder)
     if is_classifier(folder):
         raise UserError(str(folder), "a classifier, which has no words to say", "give a language model")
-    kind = AutoModelForMaskedLM if is_encoder(folder) else AutoModelForCausalLM
+    return load_as(AutoModelForMaskedLM if is_encoder(folder) else AutoModelForCausalLM, folder)
+
+
+def load_as(kind: Any, folder: Path, new_head: bool = False, **options: Any) -> Any:
+    """The model of a folder as one of the library's kinds, in fp32. Raises UserError where weights are not there;
+    with `new_head`, only where the model below the head lacks them.
+    """
+    import torch
+
     with readable(folder):
         model, about = kind.from_pretrained(
-            folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+            ignore_mismatched_sizes=new_head, **options,
         )
-    if about["missing_keys"]:
-        some = sorted(about["missing_keys"])
-        raise UserError(str(folder), f"no weights for {some[0]} ({len(some)} missing)", "give a whole model")
+    lacking = sorted([*about["missing_keys"], *(name for name, *_ in about["mismatched_keys"])])
+    if new_head:  # a pooler belongs to the head: language models are trained without
+        body = f"{model.base_model_prefix}."
+        lacking = [name for name in lacking if name.startswith(body) and ".pooler." not in name]
+    if lacking:
+        raise UserError(str(folder), f"no weights for {lacking[0]} ({len(lacking)} missing)", "give a whole model")
     return model
 
 

@@ -161,6 +161,18 @@ def test_what_no_head_can_stand_on_is_refused(release: Path, bert: Path, tmp_pat
         finetune(release, bert, settings(head="token"), tmp_path / "n")
 
 
+def test_a_body_without_all_its_weights_is_refused(bert: Path, tmp_path: Path) -> None:
+    """A new head is expected; a layer that would be drawn at random is not."""
+    from safetensors.torch import load_file, save_file
+
+    holed = Path(shutil.copytree(bert, tmp_path / "holed"))
+    weights = load_file(holed / "model.safetensors")
+    gone = next(name for name in weights if ".layer.1." in name)
+    save_file({n: w for n, w in weights.items() if n != gone}, holed / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=rf"holed: no weights for {gone} \(1 missing\); give a whole model"):
+        load_classifier(holed, "sequence", AutoTokenizer.from_pretrained(bert), ["a", "b"], 1)
+
+
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
