@@ -18,7 +18,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any, Literal, Protocol
 
 import pyarrow as pa
@@ -137,6 +139,15 @@ def _make_ready(environment: dict[str, str]) -> None:
     pa.set_cpu_count(1)
     gc.freeze()  # what was imported stays
     _leave_pandas_out()
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is gone, killed or not: nobody would ever give it work again."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 class _NoPandas:

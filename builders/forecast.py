@@ -5,6 +5,7 @@ folder, which the build then goes on from: nothing is done twice, and the counts
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def forecast(recipe: Path, out: Path, workers: int = 1, tokenizer: Path | None =
         if is_current(folder, plan.made_from):
             return list(_expected(_released(folder), count))
         work = home / f".work-{plan.recipe.version}-{plan.made_from[:16]}"
-        built = run_steps(stages.Run(plan, work, LocalEngine(workers)))
+        with closing(LocalEngine(workers)) as engine:
+            built = run_steps(stages.Run(plan, work, engine))
         return list(_expected(_rendered(path for files in built.examples.values() for path in files), count))
 
 

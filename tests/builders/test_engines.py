@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -78,6 +80,33 @@ def test_workers_have_the_environment_and_folder_of_their_parent_and_do_without_
             engine.map(surroundings, shards, "look")
         for group in row_groups([s.output for s in shards]):
             assert group.read().to_pylist() == [{"value": value, "folder": str(folder), "pandas": False}]
+
+
+def long_work(job: Path) -> Iterator[Piece]:
+    """Says which process it is in, and would take a minute."""
+    job.write_text(str(os.getpid()))
+    time.sleep(60)
+    yield Piece(pa.table({"n": [1]}))
+
+
+WAIT = (
+    "import sys; from pathlib import Path; from tests.builders.test_engines import *\n"
+    "folder = Path(sys.argv[1])\n"
+    "shards = [Shard(folder / f'{i}.parquet', folder / f'{i}.pid') for i in range(2)]\n"
+    "if __name__ == '__main__': LocalEngine(2).map(long_work, shards, 'wait')"
+)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    process = subprocess.Popen([sys.executable, "-c", WAIT, str(tmp_path)], stderr=subprocess.DEVNULL)
+    while len(pids := [p for p in tmp_path.glob("*.pid") if p.read_text()]) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = [psutil.Process(int(p.read_text())) for p in pids]
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_a_finished_shard_is_not_done_again(tmp_path: Path) -> None:
