@@ -117,8 +117,9 @@ def sweep(
     from zhiling.settings import parse, read_yaml
     from zhiling.trainer.config import TrainSettings
     from zhiling.trainer.distributed import alone
-    from zhiling.trainer.sweep import prepared, read_sweep, write_best
+    from zhiling.trainer.sweep import prepared
     from zhiling.trainer.sweep import sweep as run
+    from zhiling.trainer.sweep_space import read_sweep, write_best
 
     alone("zhiling sweep")
     document = read_yaml(recipe)
