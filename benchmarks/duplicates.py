@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from importlib.util import find_spec
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -25,6 +27,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_matrix
 
 from zhiling.builders.clean import first_of, fold_all
 from zhiling.builders.columns import hashed
@@ -116,10 +119,21 @@ def folded(texts: list[str]) -> list[str]:
 
 
 def true_pairs(texts: list[str]) -> Iterator[tuple[int, int]]:
-    """Pairs of different texts (as compared) at the threshold: those whose texts share enough shingles."""
+    """Pairs of different texts (as compared) at the threshold, all of them.
+
+    Two such texts share one of the rarest shingles of each: of n, more than n less the threshold's share can be missing
+    in neither.
+    """
     made = compare([str(i) for i in range(len(texts))], texts, ["zh"] * len(texts), NEAR)
+    rank = np.argsort(np.argsort(np.bincount(made.sets.indices, minlength=made.sets.shape[1]), kind="stable"))
+    rare, ends = [], [0]
+    for start, end in pairwise(made.sets.indptr.tolist()):
+        own = np.sort(rank[made.sets.indices[start:end]])
+        rare.append(own[: len(own) - ceil(NEAR.threshold * len(own)) + 1])
+        ends.append(ends[-1] + len(rare[-1]))
+    shared = csr_matrix((np.ones(ends[-1], np.int32), np.concatenate(rare), ends), shape=made.sets.shape)
     for start in range(0, len(texts), 2_000):
-        common = (made.sets[start : start + 2_000] @ made.sets.T).tocoo()
+        common = (shared[start : start + 2_000] @ shared.T).tocoo()
         kept = common.row + start < common.col
         a, b = (common.row[kept] + start).astype(np.int64), common.col[kept].astype(np.int64)
         left, right, _ = made.near(a, b, NEAR.threshold)
