@@ -224,6 +224,12 @@ def claim(work: Path, settings: Mapping[str, Any]) -> None:
     write_json(path, dict(settings))
 
 
+def unclaim(work: Path) -> None:
+    """Leave `work` to any run again where nothing has been done in it yet."""
+    if work.is_dir() and [path.name for path in work.iterdir()] == ["settings.json"]:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def changes(old: Any, new: Any, key: str = "") -> list[str]:
     """How settings differ, field by field: `pretrain.epochs 2 → 3`."""
     if isinstance(old, dict) and isinstance(new, dict):

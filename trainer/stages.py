@@ -16,7 +16,7 @@ from zhiling.console import note, table
 from zhiling.errors import UserError
 from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, read_manifest
-from zhiling.trainer.checkpoint import changes, claim
+from zhiling.trainer.checkpoint import changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
 from zhiling.trainer.distributed import joined, leader_first, team
 
@@ -129,7 +129,11 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
     with joined() as ranks:
         with leader_first():
             claim(stage.work, made_from)
-        run(stage)
+        try:
+            run(stage)
+        except UserError:
+            unclaim(stage.work)
+            raise
         if ranks.leads:
             shutil.rmtree(stage.work, ignore_errors=True)
     return stage.folder

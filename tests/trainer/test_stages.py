@@ -71,6 +71,12 @@ def test_an_unfinished_run_of_other_settings_is_not_gone_on_with(release: Path, 
         pretrain(release, settings(pretrain={"epochs": 3}), tmp_path / "m")
 
 
+def test_a_run_refused_before_it_began_holds_no_place(release: Path, bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no pack 'zh/sentimen' in it"):
+        finetune(release, bert, settings(finetune={"packs": ["zh/sentimen"]}), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_strangers_folder_is_not_overwritten(release: Path, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "mine.txt").write_text("mine", encoding="utf-8")
