@@ -26,6 +26,7 @@ from zhiling.store import canonical_json
 
 FEW = 64            # lines that are read one by one where one of them is not plain
 DEEPEST = 500       # brackets on a line, from which on Python's own reader decides whether they stand too deep
+SPECIAL = r'["\\\x00-\x1f]'  # what JSON does not write as it is
 MARK = b"\xef\xbb\xbf"
 
 
@@ -242,6 +243,14 @@ def _table(unit: Unit, numbers: Any, values: Mapping[str, pa.Array]) -> pa.Table
 def row_ids(corpus: str, columns: Mapping[str, pa.Array]) -> pa.StringArray:
     """The ids of rows of texts: what `fit.row_id` gives for each."""
     names = sorted(columns)
-    values = ([encode_basestring(text) for text in columns[name].to_pylist()] for name in names)
-    form = canonical_json([corpus, dict.fromkeys(names, "%s")]).replace('"%s"', "%s")
-    return hashed([(form % row).encode() for row in zip(*values, strict=True)])
+    between = canonical_json([corpus, dict.fromkeys(names, "%s")]).split("%s")
+    parts = [part for text, name in zip(between[:-1], names, strict=True) for part in (text, _escaped(columns[name]))]
+    rows = pc.binary_join_element_wise(*parts, between[-1], "")
+    return hashed(rows.cast(pa.binary()).to_pylist())
+
+
+def _escaped(texts: pa.Array) -> pa.Array:
+    """Texts as they stand in JSON, between quotation marks."""
+    special = pc.match_substring_regex(texts, SPECIAL)
+    escaped = [encode_basestring(text)[1:-1] for text in texts.filter(special).to_pylist()]
+    return pc.replace_with_mask(texts, special, pa.array(escaped, pa.string())) if escaped else texts
