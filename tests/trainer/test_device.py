@@ -55,6 +55,7 @@ def test_activations_computed_again_are_the_same(model: Any, micro: Micro, pretr
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # the compiler has many of its own
 def test_compiled_blocks_train_to_the_same_losses(release: Path, pretrained: Path, tmp_path: Path) -> None:
     """`compile: true` for real, on a processor: rows of all lengths, weights under their own names."""
     plain = instruct(release, pretrained, TrainSettings.model_validate(TINY), tmp_path / "plain")
