@@ -22,6 +22,7 @@ lint: $(VENV)/.dev typecheck-tree
 	$(BIN)/mypy
 	$(BIN)/zhiling template lint
 	$(BIN)/zhiling template test
+	$(BIN)/zhiling leaderboard verify results
 
 # what is made from the packs and committed: snapshots, the table of packs, lm-eval tasks
 generated: $(VENV)/.dev

@@ -6,7 +6,25 @@ import pytest
 
 from tests.eval_tasks.made_results import Made, Rows
 from zhiling.cli import run_args
+from zhiling.eval_tasks.board_verify import Known, has_prompts, verify
 from zhiling.eval_tasks.leaderboard import build, show
+from zhiling.eval_tasks.results import find_runs
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def test_the_committed_results_are_a_board_without_anybodys_texts(tmp_path: Path) -> None:
+    rows = build(find_runs(RESULTS), tmp_path / "site")
+    assert {r.shots for r in rows} == {0, 1, 4}
+    asked = [r for r in rows if r.shots == 0 and r.mean and r.tier]
+    assert len(asked) >= 9 and {r.model.kind for r in asked} == {"causal", "masked", "baseline"}
+    assert len({task for r in rows for task in r.cells}) == 6
+    assert not any(has_prompts(folder) for folder in find_runs(RESULTS))
+    assert sum(p.stat().st_size for p in RESULTS.rglob("*") if p.is_file()) < 5_500_000
+
+
+def test_a_committed_run_is_believed() -> None:
+    assert verify(next(p for p in find_runs(RESULTS) if p.parent.name == "baseline_linear")) == []  # `make lint`: all
 
 
 @pytest.fixture
@@ -65,8 +83,6 @@ def test_what_eval_writes_is_believed(real: Path, release: Path, capsys: pytest.
 
 def test_another_releases_prompts_are_not(real: Path, release: Path, tmp_path: Path) -> None:
     import shutil
-
-    from zhiling.eval_tasks.board_verify import Known, verify
 
     other = tmp_path / "release"
     shutil.copytree(release, other)
