@@ -35,5 +35,5 @@ def test_nothing_heavy_is_imported_before_the_model_is_loaded(model: Path, tmp_p
 def test_broken_weights_are_said_in_one_line(model: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(model, tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(UserError, match="broken: cannot be loaded .* see that it loads in transformers"):
+    with pytest.raises(UserError, match=r"broken: cannot be loaded .* see that it loads in transformers"):
         load_model(find_subject(str(broken)), EvalSettings())
