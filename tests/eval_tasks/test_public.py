@@ -10,7 +10,7 @@ from zhiling.eval_tasks.public import PUBLIC, ask_public, find_public
 from zhiling.eval_tasks.rendered_tasks import public_tasks
 
 ROWS = {"fewclue/eprstmt": 610, "fewclue/tnews": 2010, "fewclue/ocnli": 2520, "fewclue/bustm": 1772,
-        "fewclue/csldcp": 1784, "cmrc2018": 1002, "thucnews": 10_000}
+        "fewclue/csldcp": 1784, "cmrc2018": 1002, "thucnews": 10_000, "sst2": 1820}
 
 
 def test_each_states_source_licence_and_metric() -> None:
