@@ -247,6 +247,8 @@ def curves(points: Rows) -> None:
                     middle.append(mean(scores))
                     low.append(min(scores))
                     high.append(max(scores))
+            if len(places) < 2:
+                continue
             axes.plot(places, middle, line, color=colour, marker="o", ms=3, label=f"{start}, {way}")
             axes.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
     axes.set_xticks(range(len(SHOTS)), [str(shots) for shots in SHOTS])
