@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from zhiling.builders.engines import Piece, RowGroup, Shard, batches
+from zhiling.builders.engines import Piece, RowGroup, Shard, batches, schema_of
 from zhiling.builders.example_columns import CODED
-from zhiling.builders.places import PLACE, bounds, ids_of, place, places_of, sides_of
+from zhiling.builders.places import PLACE, Places, bounds, ids_of, place, places_of, sides_of
 from zhiling.rows import SPLITS, Columns, split_schema
 from zhiling.store import atomic
 
@@ -121,16 +121,24 @@ def _is_coded(kind: pa.DataType) -> bool:
 
 def _between(job: FileJob) -> pa.Table:
     """The rows of a stretch of places, in order."""
-    ends, found = np.array([job.first, job.end], np.uint64), []
-    for path in job.outputs:
-        for batch in batches(path):
-            start, stop = np.searchsorted(places_of(batch), ends).tolist()
-            if stop > start:
-                found.append(batch.slice(start, stop - start))
+    ends = np.array([job.first, job.end], np.uint64)
+    found = [batch for path in job.outputs for batch in _stretch(path, ends)]
     rows = pa.Table.from_batches(found).unify_dictionaries()
     del found
     order = pa.array(np.argsort(rows[PLACE].to_numpy(), kind="stable"))
     return pa.table({name: rows[name].combine_chunks().take(order) for name in rows.column_names})
+
+
+def _stretch(path: Path, ends: Places) -> Iterator[pa.RecordBatch]:
+    """The rows of one output between two places, copied: what stays mapped of many outputs would fill memory."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema_of(path)) as copy:
+        for batch in batches(path):
+            start, stop = np.searchsorted(places_of(batch), ends).tolist()
+            if stop > start:
+                copy.write_batch(batch.slice(start, stop - start))
+    with pa.ipc.open_stream(sink.getvalue()) as copied:
+        yield from copied
 
 
 def _kept(table: pa.Table) -> pa.Table:
