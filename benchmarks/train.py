@@ -5,7 +5,7 @@ train on, from the same weights, with the loss on completions. Out: a table, and
 Each runs in a process of its own, one after the other. Tokens are those of real text, padding not counted; the
 first step is left out. The peak is that of a 2048 x 2048 x 2048 product measured in the same process. FLOPs of a
 token: 6 x weights of the blocks + 6 x weights of the head x share of supervised tokens + 6 x layers x width x
-mean row length.
+mean row length; weights of the last layer that only supervised tokens pass count like the head's.
 """
 
 import argparse

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Plan:
     previous: Path | None = None          # the release whose rows keep their side
     left_out: Mapping[str, str] = field(default_factory=dict)  # corpora whose sources are broken, and how
 
-    @property
+    @cached_property
     def made_from(self) -> str:
         """Digest of settings, packs, inputs and versions: equal digests give equal releases."""
         return digest(

@@ -57,9 +57,9 @@ def push_to_store(artifact: Artifact, target: str, options: Options) -> str:
 
 def open_store(address: str) -> tuple[Any, str]:
     """The filesystem and the path in it that an address names. Raises UserError where fsspec knows no such one."""
-    import fsspec  # type: ignore[import-untyped]
-
     try:
+        import fsspec  # type: ignore[import-untyped]
+
         store, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
     except (ValueError, ImportError) as error:
         saw = one_line(redact(str(error)), 120)

@@ -31,13 +31,13 @@ def local_copies(address: str) -> list[tuple[str, Path]]:
     shown = redact(address)
     store, path = open_store(address)
     try:
-        found = sorted(store.glob(path)) if has_magic(path) else [path]
+        if not has_magic(path):
+            return [(shown, _copy(store, path))]
+        found = [name for name in sorted(store.glob(path)) if store.isfile(name)]
         if not found:
             raise UserError(shown, "no file fits this pattern", "check the address")
         scheme = shown.partition("://")[0]
-        if not has_magic(path):
-            return [(shown, _copy(store, path))]
-        return [(f"{scheme}://{name.lstrip('/')}", _copy(store, name)) for name in found if store.isfile(name)]
+        return [(f"{scheme}://{name.lstrip('/')}", _copy(store, name)) for name in found]
     except UserError:
         raise
     except FileNotFoundError:

@@ -96,7 +96,7 @@ def _answers(model: Any, tokenizer: Any, rows: Sequence[Read]) -> Iterator[tuple
     """Logits of rows of like length together, with the rows' places."""
     import torch
 
-    from zhiling.trainer.heads import padded
+    from zhiling.trainer.forward import padded
     from zhiling.trainer.scoring import length_batches
 
     lengths = [len(tokens) for tokens, _ in rows]

@@ -26,23 +26,29 @@ def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None 
     lengths = [b - a for a, b in pairwise(starts)]
     if is_plain(base) and ids.device.type == "cpu" and max(lengths) <= LENGTHS[-1]:
         return _flat(base, ids, starts, lengths, at)
-    found = _padded(base, ids, starts, lengths)
+    found = _padded(base, ids, starts)
     return found if at is None else found.index_select(0, at)
 
 
-def _padded(base: Any, ids: Tensor, starts: list[int], lengths: list[int]) -> Tensor:
+def _padded(base: Any, ids: Tensor, starts: list[int]) -> Tensor:
     """The library's forward over right-padded rows, gathered back; tokens outside all rows get zeros."""
+    ids_BT, real_BT, places_N = padded(ids, starts)
+    sees_both_sides = base.config.model_type != "llama"  # and must not see the padding
+    more: dict[str, Any] = {"attention_mask": real_BT} if sees_both_sides else {"use_cache": False}
+    hidden_BTD = base(input_ids=ids_BT, **more).last_hidden_state
+    return F.pad(hidden_BTD.flatten(0, 1).index_select(0, places_N), (0, 0, 0, len(ids) - starts[-1]))
+
+
+def padded(ids: Tensor, starts: list[int], pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows end to end as rows padded on the right: tokens, which of them are real, and where each token went."""
+    lengths = [b - a for a, b in pairwise(starts)]
     width = max(lengths)
-    place = torch.cat([torch.arange(n) + i * width for i, n in enumerate(lengths)]).to(ids.device)
-    ids_BT = ids.new_zeros(len(lengths) * width)
-    ids_BT[place] = ids[: starts[-1]]
-    more: dict[str, Any] = {"use_cache": False}
-    if base.config.model_type != "llama":  # what sees both sides must not see the padding
-        real = torch.zeros_like(ids_BT)
-        real[place] = 1
-        more = {"attention_mask": real.view(-1, width)}
-    hidden_BTD = base(input_ids=ids_BT.view(-1, width), **more).last_hidden_state
-    return F.pad(hidden_BTD.flatten(0, 1).index_select(0, place), (0, 0, 0, len(ids) - starts[-1]))
+    places_N = torch.cat([torch.arange(n) + i * width for i, n in enumerate(lengths)]).to(ids.device)
+    ids_BT = ids.new_full((len(lengths) * width,), pad)
+    ids_BT[places_N] = ids[: starts[-1]]
+    real_BT = torch.zeros_like(ids_BT)
+    real_BT[places_N] = 1
+    return ids_BT.view(-1, width), real_BT.view(-1, width), places_N
 
 
 def _flat(base: Any, ids: Tensor, starts: list[int], lengths: list[int], at: Tensor | None) -> Tensor:

@@ -222,10 +222,8 @@ def test_tokens_are_labelled_and_load_in_a_pipeline(entities: Path, bert: Path, 
     ]
 
 
-def test_macro_f1_is_sklearns() -> None:
-    from sklearn.metrics import f1_score
-
+def test_macro_f1_counts_labels_that_were_never_said() -> None:
     gold, said = ["a", "a", "b", "c", "a"], ["a", "b", "b", "b", "a"]
     found = accuracy_and_f1(gold, said)
-    assert found["validation_macro_f1"] == pytest.approx(f1_score(gold, said, average="macro", zero_division=0.0))
+    assert found["validation_macro_f1"] == pytest.approx((4 / 5 + 2 / 4 + 0) / 3)
     assert found["validation_accuracy"] == 0.6
