@@ -86,9 +86,9 @@ def fold_all(fields: Sequence[Sequence[str]]) -> list[bytes]:
     rows = fields[0] if len(fields) == 1 else map(NEXT_FIELD.join, zip(*fields, strict=True))
     points = np.frombuffer(NEXT_ROW.join(rows).encode("utf-32-le", "surrogatepass"), np.uint32)
     folded = translated(points, TABLE(), _becomes)
-    texts = folded[folded != NOTHING].tobytes().decode("utf-32-le").encode().split(b"\n") if len(fields[0]) else []
-    joins = JOINS.encode()
-    for i in [i for i, text in enumerate(texts) if joins in text]:
+    whole, joins = folded[folded != NOTHING].tobytes().decode("utf-32-le").encode(), JOINS.encode()
+    texts = whole.split(b"\n") if len(fields[0]) else []
+    for i in [i for i, text in enumerate(texts) if joins in text] if joins in whole else ():
         texts[i] = FIELDS.join(fold(field[i]) for field in fields).encode()
     return texts
 

@@ -18,7 +18,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any, Literal, Protocol
@@ -104,11 +106,7 @@ class LocalEngine:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            # Threads do not survive a fork, and this process may have some. The fork server has none of its own: it
-            # imports what workers need, once for all of them, and does nothing but fork.
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(PRELOADED)
-            self._pool = ProcessPoolExecutor(self.workers, context, _make_ready, (dict(os.environ),))
+            self._pool = ProcessPoolExecutor(self.workers, _context(), _make_ready, (dict(os.environ),))
         return self._pool
 
     def close(self) -> None:
@@ -116,6 +114,25 @@ class LocalEngine:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+
+def _context() -> ForkServerContext:
+    """How workers are started.
+
+    Threads do not survive a fork, and this process may have some. The fork server has none of its own: it imports what
+    workers need, once for all of them, and does nothing but fork.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def expect_workers(workers: int) -> None:
+    """Have the imports of workers made while this process plans what they are to do."""
+    if workers > 1:
+        _context()
+        with _interrupt_held():
+            forkserver.ensure_running()
 
 
 def make_engine(name: Literal["local", "ray"], workers: int, address: str | None = None) -> Engine:
@@ -192,8 +209,8 @@ def run_shard(work: Work, shard: Shard) -> None:
     """Do one shard's work; its output appears last, so that what exists is complete."""
     rejects_file = rejects_path(shard.output)
     with (
-        atomic(shard.output) as part,
-        atomic(rejects_file) as rejects_part,
+        atomic(shard.output, durable=False) as part,
+        atomic(rejects_file, durable=False) as rejects_part,
         rejects_part.open("w", encoding="utf-8", errors="backslashreplace") as out,
     ):
         for reject in _write_pieces(work(shard.job), part, shard.output.suffix):

@@ -8,6 +8,7 @@ from itertools import chain
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from zhiling.rows import EXAMPLE_SCHEMA
 from zhiling.templates.render import Message
@@ -37,6 +38,14 @@ def word_lists(values: Sequence[Sequence[str] | None]) -> pa.Array:
         return lists
     numbers = dict(zip(known, range(len(known)), strict=True))
     return lists.take(pa.array(np.fromiter(map(numbers.__getitem__, map(id, values)), np.int64, len(values))))
+
+
+def chosen_from(words: Sequence[str] | None, orders: NDArray[np.int64] | None, count: int) -> pa.Array:
+    """`count` lists of the same texts, each in its own order where `orders` tells one; nulls without texts."""
+    if words is None or orders is None:
+        return word_lists([words]).take(pa.array(np.zeros(count, np.int64)))
+    items = pa.DictionaryArray.from_arrays(orders.astype(np.int32).ravel(), pa.array(words, pa.string()))
+    return pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * len(words), items)
 
 
 def lists_of(values: Sequence[Sequence[object] | None], inner: pa.Array) -> pa.Array:

@@ -4,9 +4,9 @@ Everything is done by columns: a template is rendered for all rows that want it,
 release; what a row brings along is taken from the split table; ids and draws are made many at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from zhiling.builders.bm25 import Index, make_index, score
 from zhiling.builders.engines import Piece, Reject, RowGroup
-from zhiling.builders.example_columns import coded, conversations, lists_of, repeated, word_lists
+from zhiling.builders.example_columns import chosen_from, coded, conversations, lists_of, repeated, word_lists
 from zhiling.builders.exemplars import Exemplar, Pool, Room, choose, choose_nearest, read_pool
 from zhiling.builders.places import Ids, Places, drawn, example_ids, ids_of, mixed, place, shown_ids, sides_of
 from zhiling.builders.recipe import RenderSettings
 from zhiling.builders.release_files import placed_schema
 from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA, SPLITS
 from zhiling.seeds import draws
+from zhiling.templates.arrays import Columns, Printed, render_arrays
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.reading import taken
 from zhiling.templates.render import Compiled, Rendered, compile_template, render_batch
@@ -55,13 +56,26 @@ class RenderJob:
 class Batch:
     """The split rows of a job, as columns."""
 
-    table: pa.Table               # what an example brings along
-    ids: Sequence[str]
-    groups: Sequence[str]
+    table: pa.Table   # what an example brings along
+    columns: Columns  # the pack's
     hashes: Ids
     sides: Numbers
-    numbers: Places               # draws of the held-out rows
-    fields: dict[str, list[Any]]  # the pack's declared columns
+    numbers: Places   # draws of the held-out rows
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The rows' ids."""
+        return self.columns.ids
+
+    @cached_property
+    def groups(self) -> Sequence[str]:
+        """The group of each row."""
+        return list(self.table["group_id"].to_pylist())
+
+    @cached_property
+    def fields(self) -> dict[str, list[Any]]:
+        """The pack's columns as Python's values."""
+        return {name: values.to_pylist() for name, values in self.columns.values.items()}
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class Wishes:
     ids: Ids
     places: Places
 
-    def some(self, kept: Sequence[int]) -> "Wishes":
+    def some(self, kept: Sequence[int] | Numbers) -> "Wishes":
         """Those wishes that are kept."""
         if len(kept) == len(self.rows):
             return self
@@ -88,21 +102,27 @@ def make_examples(job: RenderJob) -> Iterator[Piece]:
     train = np.flatnonzero(batch.sides == TRAIN)
     for name, rows in zip(job.templates, _chosen(job, batch.ids, train), strict=True):
         wishes = _wishes(job, pack, name, batch, rows)
+        plain = np.flatnonzero(wishes.shots == 0)
+        printed = render_arrays(_compiled(job, name), batch.columns, wishes.rows[plain], job.seed)
+        if printed is not None:
+            plain = plain[printed.rows]
+            yield Piece(_printed(pack, name, batch, wishes.some(plain), printed))
+            wishes = wishes.some(np.delete(np.arange(len(wishes.rows)), plain))
         if len(wishes.rows):
             yield _render(job, pack, name, batch, wishes)
 
 
 def _batch(job: RenderJob, pack: Pack) -> Batch:
     table = job.rows.read().combine_chunks()
-    ids, groups = (table[name].to_pylist() for name in ("id", "group_id"))
+    ids = table["id"].to_pylist()
     sides = sides_of(table["split"])
     brought = {name: table[name].dictionary_encode() for name in SHARED}
     brought |= {"source": table["source"], "source_id": table["id"], "group_id": table["group_id"]}
     held_out, numbers = np.flatnonzero(sides != TRAIN), np.zeros(len(ids), np.uint64)
     # held-out rows are ordered by source row, so that the first N documents are the same for every template
     numbers[held_out] = drawn([ids[i] for i in held_out.tolist()], job.seed, "order")
-    fields = {name: table[name].to_pylist() for name in pack.settings.columns}
-    return Batch(pa.table(brought).combine_chunks(), ids, groups, ids_of(table["id"]), sides, numbers, fields)
+    columns = Columns(pack, {name: table[name].combine_chunks() for name in pack.settings.columns}, ids)
+    return Batch(pa.table(brought).combine_chunks(), columns, ids_of(table["id"]), sides, numbers)
 
 
 def _chosen(job: RenderJob, ids: Sequence[str], train: Numbers) -> list[Numbers]:
@@ -147,8 +167,12 @@ def _pack(folder: Path, digest: str) -> Pack:
     return pack
 
 
+def _compiled(job: RenderJob, name: str) -> Compiled:
+    return _compiled_of(job.pack_folder, job.pack_digest, name)
+
+
 @lru_cache(maxsize=512)
-def _compiled(folder: Path, digest: str, name: str) -> Compiled:
+def _compiled_of(folder: Path, digest: str, name: str) -> Compiled:
     return compile_template(_pack(folder, digest), name)
 
 
@@ -161,7 +185,7 @@ def _pool(path: Path, folder: Path, digest: str, balanced: bool) -> tuple[Pool, 
 @lru_cache(maxsize=512)
 def _rendered_pool(path: Path, folder: Path, digest: str, balanced: bool, name: str, seed: int) -> Rendered:
     """Every exemplar of the pool in one template's words."""
-    compiled, table = _compiled(folder, digest, name), _pool(path, folder, digest, balanced)[1]
+    compiled, table = _compiled_of(folder, digest, name), _pool(path, folder, digest, balanced)[1]
     columns = {c: table[c].to_pylist() for c in compiled.pack.settings.columns}
     return render_batch(compiled, columns, table["id"].to_pylist(), seed)
 
@@ -183,8 +207,7 @@ def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes)
     """Render one template for all rows that want it; put exemplars before those that want shots."""
     rows = wishes.rows.tolist()
     columns = {c: taken(values, rows) for c, values in batch.fields.items()}
-    compiled = _compiled(job.pack_folder, job.pack_digest, name)
-    rendered = render_batch(compiled, columns, taken(batch.ids, rows), job.seed)
+    rendered = render_batch(_compiled(job, name), columns, taken(batch.ids, rows), job.seed)
     exemplars = _exemplars(job, name, batch, wishes, rendered)
     rejects: dict[int, Reject] = {}
     for n in _doubtful(rendered, exemplars):
@@ -195,7 +218,7 @@ def _render(job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes)
             source, corpus = (batch.table[c][rows[n]].as_py() for c in ("source", "corpus"))
             rejects[n] = Reject("render", reason, f"{pack.name}/{name}: {detail}", source, corpus, row)
     kept = [n for n in range(len(rows)) if n not in rejects] if rejects else range(len(rows))
-    return Piece(_examples(job, pack, name, batch, wishes, rendered, exemplars, kept), list(rejects.values()))
+    return Piece(_examples(pack, name, batch, wishes, rendered, exemplars, kept), list(rejects.values()))
 
 
 def _doubtful(rendered: Rendered, exemplars: Shown) -> Sequence[int]:
@@ -255,8 +278,7 @@ def _listed(wishes: Wishes, asking: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _examples(
-    job: RenderJob, pack: Pack, name: str, batch: Batch, wishes: Wishes, rendered: Rendered, exemplars: Shown,
-    kept: Sequence[int],
+    pack: Pack, name: str, batch: Batch, wishes: Wishes, rendered: Rendered, exemplars: Shown, kept: Sequence[int],
 ) -> pa.Table:
     """The kept wishes as a table."""
     def some(values: Sequence[Any]) -> Sequence[Any]:
@@ -270,16 +292,34 @@ def _examples(
             for shown, prompt in zip(before, prompts, strict=True)
         ]
         messages = [None if shown else m for shown, m in zip(before, messages, strict=True)]
-    count = len(prompts)
+    said = {
+        "prompt": prompts, "completion": some(rendered.completions), "choices": word_lists(some(rendered.choices)),
+        "answer": some(rendered.answers), "messages": conversations(messages),
+    }
+    return _table(pack, name, batch, wishes, said, before)
+
+
+def _printed(pack: Pack, name: str, batch: Batch, wishes: Wishes, printed: Printed) -> pa.Table:
+    """Wishes that were rendered as arrays as a table."""
+    said = {
+        "prompt": printed.prompts, "completion": printed.completions, "answer": printed.answers,
+        "choices": chosen_from(printed.words, printed.orders, len(wishes.rows)),
+        "messages": conversations([None] * len(wishes.rows)),
+    }
+    return _table(pack, name, batch, wishes, said, ())
+
+
+def _table(
+    pack: Pack, name: str, batch: Batch, wishes: Wishes, said: Mapping[str, Any],
+    before: Sequence[Sequence[tuple[Exemplar, str]]],
+) -> pa.Table:
+    """What was said of wishes, with all else that an example has."""
+    count = len(wishes.rows)
     brought = batch.table.take(pa.array(wishes.rows))
     columns = {
         **{column: brought[column] for column in brought.column_names},
+        **said,
         "id": shown_ids(wishes.ids),
-        "prompt": prompts,
-        "completion": some(rendered.completions),
-        "choices": word_lists(some(rendered.choices)),
-        "answer": some(rendered.answers),
-        "messages": conversations(messages),
         "task": repeated(pack.settings.task, count),
         "pack": repeated(pack.name, count),
         "template": repeated(name, count),

@@ -1,8 +1,8 @@
 """The steps of a build, in order: read, judge, split, pick exemplars, render, write.
 
 A killed build goes on where it was: each step's shards stand in a work folder named by the digest of
-everything the release is made from, and a shard that is there is done. The release folder appears whole,
-by one rename, or not at all.
+everything the release is made from, and a shard that is there is done (until the machine is started anew). The
+release folder appears whole, by one rename, or not at all.
 """
 
 import fcntl
@@ -16,11 +16,13 @@ from typing import Any
 
 from zhiling.builders import stages
 from zhiling.builders.duplicates import Leak
-from zhiling.builders.engines import count_rows, make_engine
+from zhiling.builders.engines import count_rows, expect_workers, make_engine
 from zhiling.builders.plan import Plan, make_plan
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.store import read_manifest
+from zhiling.store import read_manifest, write_text
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one each time that Linux is started
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:
 
     Raises UserError where the recipe or its sources are wrong, or the version exists from other settings.
     """
+    expect_workers(workers)
     return build_plan(make_plan(recipe_path), out, workers)
 
 
@@ -87,6 +90,7 @@ def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
             for stale in home.glob(f".work-{plan.recipe.version}-*"):
                 if stale != work:
                     shutil.rmtree(stale)
+            begin(work)
             engine = make_engine(plan.recipe.engine, workers, plan.recipe.ray_address)
             with closing(engine):
                 run = stages.Run(plan, work, engine)
@@ -95,6 +99,14 @@ def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
             write_release(built, files, folder)
         shutil.rmtree(work, ignore_errors=True)
     return folder
+
+
+def begin(work: Path) -> None:
+    """Go on with the work that stands there, unless the machine was started anew: shards are not forced to its disk."""
+    marker, boot = work / "boot", BOOT.read_text() if BOOT.is_file() else ""
+    if work.exists() and not (marker.is_file() and marker.read_text() == boot):
+        shutil.rmtree(work)
+    write_text(marker, boot)
 
 
 def is_current(folder: Path, made_from: str) -> bool:

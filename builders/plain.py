@@ -8,7 +8,6 @@ through `fit.corpus_row`.
 
 import json
 from collections.abc import Iterable, Mapping
-from json.encoder import encode_basestring
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,10 @@ from zhiling.builders.quality import fault
 from zhiling.builders.readers import Cells, Lines
 from zhiling.builders.sources import Unit
 from zhiling.store import canonical_json
+from zhiling.templates.arrays import escaped
 
 FEW = 64            # lines that are read one by one where one of them is not plain
 DEEPEST = 500       # brackets on a line, from which on Python's own reader decides whether they stand too deep
-SPECIAL = r'["\\\x00-\x1f]'  # what JSON does not write as it is
 MARK = b"\xef\xbb\xbf"
 
 
@@ -244,13 +243,6 @@ def row_ids(corpus: str, columns: Mapping[str, pa.Array]) -> pa.StringArray:
     """The ids of rows of texts: what `fit.row_id` gives for each."""
     names = sorted(columns)
     between = canonical_json([corpus, dict.fromkeys(names, "%s")]).split("%s")
-    parts = [part for text, name in zip(between[:-1], names, strict=True) for part in (text, _escaped(columns[name]))]
+    parts = [part for text, name in zip(between[:-1], names, strict=True) for part in (text, escaped(columns[name]))]
     rows = pc.binary_join_element_wise(*parts, between[-1], "")
     return hashed(rows.cast(pa.binary()).to_pylist())
-
-
-def _escaped(texts: pa.Array) -> pa.Array:
-    """Texts as they stand in JSON, between quotation marks."""
-    special = pc.match_substring_regex(texts, SPECIAL)
-    escaped = [encode_basestring(text)[1:-1] for text in texts.filter(special).to_pylist()]
-    return pc.replace_with_mask(texts, special, pa.array(escaped, pa.string())) if escaped else texts

@@ -5,7 +5,9 @@ stretch, sorted in memory and written by whichever worker does it, and a table o
 has hangs on how many rows it has; which row stands where, on places alone.
 """
 
+import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -101,7 +103,8 @@ def write_file(job: FileJob) -> Iterator[Piece]:
     """Write one file of the release; what is handed on is what it holds, by template and number of shots."""
     table = _between(job)
     schema = pa.schema([field for field in table.schema if field.name != PLACE])
-    with atomic(job.target) as part, pq.ParquetWriter(part, schema, **parquet_settings(schema)) as writer:
+    settings = parquet_settings(schema)
+    with atomic(job.target, durable=False) as part, pq.ParquetWriter(part, schema, **settings) as writer:
         for start in range(0, len(table), GROUP_ROWS):
             writer.write_table(table.slice(start, GROUP_ROWS).select(schema.names))
     yield Piece(_kept(table) if TEMPLATE in schema.names else KEPT_SCHEMA.empty_table())
@@ -120,25 +123,54 @@ def _is_coded(kind: pa.DataType) -> bool:
 
 
 def _between(job: FileJob) -> pa.Table:
-    """The rows of a stretch of places, in order."""
+    """The rows of a stretch of places, in order.
+
+    Every column is put together and sorted by itself, and the files' pages are let go again: what stays mapped of many
+    outputs would fill memory.
+    """
     ends = np.array([job.first, job.end], np.uint64)
-    found = [batch for path in job.outputs for batch in _stretch(path, ends)]
-    rows = pa.Table.from_batches(found).unify_dictionaries()
-    del found
-    order = pa.array(np.argsort(rows[PLACE].to_numpy(), kind="stable"))
-    return pa.table({name: rows[name].combine_chunks().take(order) for name in rows.column_names})
+    with ExitStack() as opened:
+        maps = [opened.enter_context(_mapped(path)) for path in job.outputs]
+        found = [part for each in maps for part in _stretch(each, ends)]
+        order = pa.array(np.argsort(np.concatenate([places_of(part) for part in found]), kind="stable"))
+        columns = {}
+        for i, field in enumerate(found[0].schema):
+            column = pa.concat_arrays([part.column(i) for part in found]).take(order)
+            columns[field.name] = _in_order_of_use(column) if _is_coded(field.type) else column
+            for each in maps:
+                each.madvise(mmap.MADV_DONTNEED)
+        del found
+    return pa.table(columns, schema=schema_of(job.outputs[0]))
 
 
-def _stretch(path: Path, ends: Places) -> Iterator[pa.RecordBatch]:
-    """The rows of one output between two places, copied: what stays mapped of many outputs would fill memory."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema_of(path)) as copy:
-        for batch in batches(path):
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    """An output's bytes, mapped into memory; what was made of them has to be gone in the end."""
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    yield mapped
+
+
+def _stretch(mapped: mmap.mmap, ends: Places) -> Iterator[pa.RecordBatch]:
+    """The rows of one output between two places."""
+    with pa.ipc.open_stream(pa.BufferReader(pa.py_buffer(mapped))) as reader:
+        for batch in reader:
             start, stop = np.searchsorted(places_of(batch), ends).tolist()
             if stop > start:
-                copy.write_batch(batch.slice(start, stop - start))
-    with pa.ipc.open_stream(sink.getvalue()) as copied:
-        yield from copied
+                yield batch.slice(start, stop - start)
+
+
+def _in_order_of_use(column: pa.Array) -> pa.Array:
+    """A coded column, or lists of such, with its words in the order in which they first stand in it.
+
+    How rows came together, in which batches with which dictionaries, is not to be seen in a file.
+    """
+    if pa.types.is_list(column.type):
+        inner = _in_order_of_use(column.flatten())
+        ends = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), inner, mask=column.is_null())
+    used = column.indices.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
 
 
 def _kept(table: pa.Table) -> pa.Table:

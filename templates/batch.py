@@ -12,6 +12,9 @@ from itertools import permutations
 from math import factorial
 from typing import Any, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zhiling.errors import did_you_mean, one_line
 from zhiling.rows import ColumnType
 from zhiling.seeds import draw, draws
@@ -59,6 +62,21 @@ def order(count: int, number: int) -> Sequence[int]:
         found.append(left.pop(place))
     rest = _orders(len(left))[number % factorial(len(left))]
     return found + [left[k] for k in rest] if found else rest
+
+
+def orders(count: int, numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """`order` of up to MOST_TOLD things for many numbers, a row each."""
+    left = np.tile(np.arange(count), (len(numbers), 1))
+    found = []
+    for size in range(count, MOST_LISTED, -1):
+        numbers, place = np.divmod(numbers, np.uint64(size))
+        place = place.astype(np.int64)[:, None]
+        found.append(np.take_along_axis(left, place, 1))
+        others = np.arange(size - 1)
+        left = np.take_along_axis(left, others + (others >= place), 1)
+    listed = np.array(_orders(left.shape[1])).reshape(-1, left.shape[1])
+    rest = np.take_along_axis(left, listed[(numbers % np.uint64(len(listed))).astype(np.int64)], 1)
+    return np.hstack([*found, rest])
 
 
 @lru_cache(maxsize=MOST_LISTED + 1)

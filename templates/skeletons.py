@@ -93,7 +93,7 @@ def _by_shape(
 ) -> dict[Hashable, Sequence[int]]:
     """The rows of each shape; it is worked out for one of all rows with equal marks."""
     differing = [taken(told.marks, reading.places) for told in looks.values() if told.marks is not None]
-    if shows_order := _order_shown(compiled):
+    if shows_order := order_shown(compiled):
         orders = factorial(len(compiled.words or ()))
         differing.append([number % orders for number in reading.placed((ORDER,))])
     alike: dict[Any, Sequence[int]] = {(): range(reading.count)}
@@ -115,7 +115,8 @@ def _sort(marks: Iterable[Hashable]) -> dict[Any, Sequence[int]]:
     return {**found}
 
 
-def _order_shown(compiled: Compiled) -> bool:
+def order_shown(compiled: Compiled) -> bool:
+    """Whether the order of shuffled choices belongs to the shape."""
     words = compiled.words
     return compiled.template.shuffle_choices and words is not None and len(words) <= MOST_SHOWN
 
@@ -246,10 +247,8 @@ def _skeleton(compiled: Compiled, shape: Shape, row: Mapping[str, Any]) -> Skele
     words = compiled.words if chosen is None else choice_words(chosen(values))
     shown: Any = words
     if words is not None and compiled.template.shuffle_choices:
-        if _order_shown(compiled):
-            shown = _ordered(words, row[ORDER])
-        else:
-            shown = Unread((), _ordered, (words, Unread((ORDER,))))
+        later = Unread((), ordered, (words, Unread((ORDER,))))
+        shown = ordered(words, row[ORDER]) if order_shown(compiled) else later
     values["choices"] = list(shown or ()) if not isinstance(shown, Unread) else [
         Unread((), get_item, (shown, k)) for k in range(len(words or ()))
     ]
@@ -262,7 +261,8 @@ def _skeleton(compiled: Compiled, shape: Shape, row: Mapping[str, Any]) -> Skele
     return Skeleton(False, shown, unread, texts, took, said, BUDGET.touched, BUDGET.walks, items, put_off)
 
 
-def _ordered(words: Sequence[Any], number: int) -> list[Any]:
+def ordered(words: Sequence[Any], number: int) -> list[Any]:
+    """`words` in the order that a number tells."""
     return [words[k] for k in order(len(words), number)]
 
 
@@ -278,7 +278,7 @@ def fill(
         slots = [reading.printed(value) for line in skeleton.texts.values() for value in line.slots]
         said = [*slots, *map(reading.printed, skeleton.unread)]
         characters = skeleton.said + sum(longest for _, longest in said)
-        if characters > SAID_BY_ANY or _steps(skeleton, reading, characters) > STEPS:
+        if characters > SAID_BY_ANY or steps_of(skeleton, reading.items, max(reading.characters, characters)) > STEPS:
             return None
         columns = iter([column for column, _ in slots])
         return {part: line.filled(columns, reading.count) for part, line in skeleton.texts.items()}, words
@@ -286,8 +286,7 @@ def fill(
         return None
 
 
-def _steps(skeleton: Skeleton, reading: Reading, said: int) -> int:
-    """The steps, at most, that the sandbox would take for any of the rows."""
-    characters, items = max(reading.characters, said), max(reading.items, skeleton.items)
-    steps = skeleton.touched * (PER_ITEM * items + characters // PER_STEP + 1)
+def steps_of(skeleton: Skeleton, items: int, characters: int) -> int:
+    """The steps, at most, that the sandbox would take for a row of so many items and characters."""
+    steps = skeleton.touched * (PER_ITEM * max(items, skeleton.items) + characters // PER_STEP + 1)
     return skeleton.steps + steps + skeleton.walks * PER_ITEM * characters

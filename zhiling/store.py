@@ -19,14 +19,18 @@ PARQUET = {"compression": "zstd", "compression_level": 3, "version": "2.6", "wri
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to fill; rename it to `path` when the block ends well, else remove it."""
+def atomic(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path to fill; rename it to `path` when the block ends well, else remove it.
+
+    What is not `durable` survives its writer's death, not that of the machine.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part
-        with part.open("rb") as f:
-            os.fsync(f.fileno())
+        if durable:
+            with part.open("rb") as f:
+                os.fsync(f.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

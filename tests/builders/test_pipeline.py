@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RecipeMaker
-from zhiling.builders import release_files
+from zhiling.builders import pipeline, release_files
 from zhiling.builders.pipeline import build
 from zhiling.builders.release import verify
 from zhiling.errors import UserError
@@ -191,8 +191,19 @@ def test_a_version_folder_that_is_no_release_is_not_touched(make: RecipeMaker, t
 @pytest.mark.parametrize(
     ("content", "changes", "expected"),
     [
-        ([], {}, "recipe.yaml:7: corpora[0]: corpus 'reviews' has no usable row"),
-        (["{", "["], {}, "corpus 'reviews' has no usable row"),
+        ([], {}, "reviews.jsonl: no row can be read (nothing on the line)"),
+        (["{", "["], {}, "reviews.jsonl: no row can be read (not valid JSON"),
+        (
+            [{"text": ["好"], "label": "positive"}], {},
+            "recipe.yaml:7: corpora[0]: corpus 'reviews' has no usable row (reviews.jsonl:1: 'text' is a list",
+        ),
+        (
+            [{"text": "好", "label": "positive"}], {"render": {"shots": {900: 1}}},
+            "recipe.yaml: not one example is left (12 render: too_few_exemplars); see its `render:` and `mixture:`",
+        ),
+        ([{"text": "好", "label": "positive"}], {"corpus": {"together": "user"}}, "reviews.jsonl:1: no column 'user'"),
+        ([{"text": "好", "label": "positive"}], {"corpus": {"time": "day"}}, "reviews.jsonl:1: no column 'day'"),
+        ([{"text": "好", "label": "positive"}], {"corpus": {"split_column": "x"}}, "reviews.jsonl:1: no column 'x'"),
         ([{"text": "好", "label": "positive"}], {"corpus": {"pack": "zh/sentimnet"}}, "did you mean 'zh/sentiment'?"),
         ([{"text": "好", "label": "positive"}], {"corpus": {"templates": ["clozee"]}}, "did you mean 'cloze'?"),
         ([{"text": "好", "label": "positive"}], {"corpus": {"columns": {"txt": "text"}}}, "has no column 'txt'"),
@@ -223,6 +234,23 @@ def test_rows_that_a_template_refuses_are_rejected_and_the_build_goes_on(make: R
 
 BUILD = "import sys; from pathlib import Path; from zhiling.builders.pipeline import build\n" \
     "if __name__ == '__main__': build(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))"
+
+
+def test_work_from_before_the_machine_was_started_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards are not forced to the disk, so one may be there by name only after the power failed."""
+    work, boot = tmp_path / "work", tmp_path / "boot_id"
+    monkeypatch.setattr(pipeline, "BOOT", boot)
+    boot.write_text("one")
+    pipeline.begin(work)
+    (work / "shard").write_text("done")
+    pipeline.begin(work)
+    assert (work / "shard").exists()
+    boot.write_text("another")
+    pipeline.begin(work)
+    assert not (work / "shard").exists()
+
 
 
 @pytest.mark.parametrize("workers", [1, 2])
