@@ -133,7 +133,8 @@ def _copy(
 ) -> tuple[Row, str | None, str]:
     """A copy of `row`, with the reason and detail of its refusal where it is refused."""
     kept = sorted({*label_words, *_held_strings(row, job.columns)}, key=len, reverse=True)
-    names = job.settings.columns or [name for name, kind in job.columns.items() if kind == "string"]
+    texts = [name for name, kind in job.columns.items() if kind == "string"]
+    names = [name for name in texts if job.settings.columns is None or name in job.settings.columns]
     copy, changes = dict(row), []
     for name in names:
         parts = _said(job, method, row[name], kept, f"{key}\x1f{name}")

@@ -13,7 +13,7 @@ import importlib.util
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -37,6 +37,7 @@ from zhiling.rows import ColumnType
 
 CHUNK_BYTES = 8 * 2**20
 BATCH_ROWS = 16_384
+LOOKED_AT = 10_000  # lines, before a file counts as one that cannot be read
 LINES: tuple[Format, ...] = ("jsonl", "tsv", "text")  # every line a row
 MANY: tuple[Format, ...] = (*LINES, "parquet", "arrow")  # of which many rows are read at once
 ENDINGS: dict[str, Format] = {
@@ -69,16 +70,17 @@ def plan_sources(
     if corpus.sql is not None:
         place = databases.place(corpus.sql, base)
         unit = replace(unit, path=place, shown=f"sql:{corpus.sql.sqlite or corpus.sql.postgres}")
-        _check_first_row(unit)
+        _check_readable(unit.shown, [_first_complaint(unit)])
         return [Source(unit.shown, databases.digest_rows(corpus.sql, place, unit.shown), 0, (unit,))]
-    sources = []
+    sources: list[Source] = []
+    complaints = []
     for file in corpus.files:
         for shown, path in resolve(file.path, base):
             named = replace(unit, path=path, shown=shown, fixed=file.set, split=file.split)
             units = list(_members(named, file))
-            for each in units:
-                _check_first_row(each)
+            complaints += [_first_complaint(each) for each in units]
             sources.append(_cut(units, path, shown))
+    _check_readable(sources[0].shown, complaints)
     return sources
 
 
@@ -200,19 +202,36 @@ def _opened(unit: Unit) -> Iterator[IO[bytes]]:
         raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
 
 
-def _check_first_row(unit: Unit) -> None:
-    """The columns that the recipe asks for are in the source's first readable row."""
+def _check_readable(shown: str, complaints: Sequence[str | None]) -> None:
+    """Raise UserError where none of a corpus's files begins with a row that can be read."""
+    if None not in complaints:
+        raise UserError(shown, f"no row can be read ({complaints[0]})", "see its format and encoding")
+
+
+def _first_complaint(unit: Unit) -> str | None:
+    """None where a row can be read and has the columns that the recipe asks for; else what the first line suffers from.
+
+    Raises UserError where a column is not there.
+    """
     retrieve, named = unit.corpus.retrieve, unit.corpus.columns
     filled = {retrieve.into, retrieve.sources} - set(named) if retrieve else set()  # a source may leave these out
     wanted = [named.get(c, c) for c in unit.columns if c not in unit.fixed and c not in filled]
-    for n, (source, row) in enumerate(_raw_rows(unit)):
+    wanted += [c for c in _named_beside(unit.corpus) if c not in unit.columns]
+    complaint = "nothing in it"
+    for n, (source, row) in enumerate(islice(_raw_rows(unit), LOOKED_AT)):
         if isinstance(row, dict):
             for column in wanted:
                 if lookup(row, column) is None and column not in row:
                     raise UserError(source, f"no column '{column}'", did_you_mean(column, row))
-            return
-        if n == 100:
-            return
+            return None
+        complaint = row.why if n == 0 else complaint
+    return complaint
+
+
+def _named_beside(corpus: CorpusSettings) -> list[str]:
+    """Columns of the source that a recipe names for what is no column of the pack: ties, time, split."""
+    ties = [corpus.together] if isinstance(corpus.together, str) else corpus.together or []
+    return [*ties, *(column for column in (corpus.time, corpus.split_column) if column is not None)]
 
 
 def read_unit(unit: Unit) -> Iterator[Piece]:

@@ -16,7 +16,7 @@ from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_r
 from zhiling.builders.retrieve import passages_digest
 from zhiling.builders.sources import CorpusSettings
 from zhiling.console import note
-from zhiling.errors import UserError, did_you_mean, one_line
+from zhiling.errors import UserError
 from zhiling.rows import Columns
 from zhiling.settings import Document
 from zhiling.store import MANIFEST, digest, file_digest, read_manifest
@@ -94,10 +94,6 @@ def make_plan(recipe_path: Path, base: Path | None = None, packs_from: Mapping[s
     recipe, document = read_recipe(recipe_path)
     packs = recipe_packs(recipe, document, packs_from or {})
     base = base or document.path.resolve().parent
-    for name in recipe.mixture.weights if recipe.mixture else ():
-        if name not in (known := [c.name for c in recipe.corpora]):
-            where = document.where(("mixture", "weights", name))
-            raise UserError(where, f"no corpus '{one_line(name)}'", did_you_mean(name, known))
     sources, broken = _sources(recipe, packs, base)
     left_out = {name: str(error) for name, error in broken.items()}
     for name, error in left_out.items():

@@ -16,7 +16,7 @@ from zhiling.builders.leak import ReviewSettings
 from zhiling.builders.mixture import MixtureSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
-from zhiling.errors import UserError
+from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.settings import Document, Settings, parse, read_yaml
 from zhiling.templates.pack import Pack, load_pack
 
@@ -116,7 +116,26 @@ def recipe_packs(recipe: Recipe, document: Document, packs_from: Mapping[str, Pa
             except UserError as error:
                 raise UserError(document.where(("corpora", i, "templates", n)), error.saw, error.do) from None
         _check_columns(corpus, pack, document, i)
+    _check_names(recipe, document, packs)
     return packs
+
+
+def _check_names(recipe: Recipe, document: Document, packs: Mapping[str, Pack]) -> None:
+    """Corpora and columns that the recipe's sections name are there."""
+    known = [c.name for c in recipe.corpora]
+    augment = recipe.augment
+    named = [(("mixture", "weights", name), name) for name in (recipe.mixture.weights if recipe.mixture else ())]
+    named += [(("augment", "corpora", i), name) for i, name in enumerate(augment.corpora or [] if augment else [])]
+    for key, name in named:
+        if name not in known:
+            raise UserError(document.where(key), f"no corpus '{one_line(name)}'", did_you_mean(name, known))
+    for i, name in enumerate(augment.columns or [] if augment else []):
+        texts = {c for pack in packs.values() for c, kind in pack.settings.columns.items() if kind == "string"}
+        if name not in texts:
+            where = document.where(("augment", "columns", i))
+            raise UserError(where, f"no text column '{one_line(name)}'", did_you_mean(name, texts))
+    if recipe.split.time is not None and not any(c.time for c in recipe.corpora):
+        raise UserError(document.where(("split", "time")), "no corpus names its time", "give a corpus `time: COLUMN`")
 
 
 def _check_columns(corpus: CorpusSettings, pack: Pack, document: Document, i: int) -> None:

@@ -16,9 +16,15 @@ from zhiling.builders.pipeline import Built
 from zhiling.builders.plan import versions
 from zhiling.builders.recipe import Recipe
 from zhiling.console import note
+from zhiling.errors import UserError
 from zhiling.rows import SPLITS
 from zhiling.store import atomic_folder, differences, write_manifest
 from zhiling.templates.pack import Pack
+
+LEDGER = (
+    "rows_in_sources", "rows_read", "rows_screened", "rows_split", "rows_kept", "rows_filled", "rows_with_copies",
+    "renderings_wanted", "renderings_made", "renderings_kept",
+)
 
 
 def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Path) -> None:
@@ -30,6 +36,11 @@ def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Pa
                 _lay(shard.job.target, part / place / shard.job.target.name)
         sizes: dict[str, int] = {split: count_rows((part / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
         rejects = _write_rejects(built, part / "rejects.jsonl")
+        if not any(sizes.values()):
+            counted = sum((Counter(found) for found in rejects.values()), Counter[str]())
+            most = ", ".join(f"{n:,} {reason}" for reason, n in counted.most_common(3))
+            saw = f"not one example is left ({most or 'nothing was rendered'})"
+            raise UserError(str(built.plan.document.path), saw, "see its `render:` and `mixture:`")
         for pack in built.plan.packs.values():
             for each in (pack, *bases(pack)):
                 _copy_pack(each.folder, part / "packs" / each.name)
@@ -135,6 +146,11 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
         "renderings_kept": counts["mixed"],
         "rejects": dict(rejects),
     }
+
+
+def steps(ledger: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What a ledger of the manifest counts, from the sources on (JSON keeps keys in the order of letters)."""
+    return [(step, ledger[step]) for step in LEDGER]
 
 
 def verify(folder: Path) -> list[str]:

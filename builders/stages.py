@@ -89,18 +89,20 @@ def read(run: Run) -> Tables:
     for corpus in run.plan.recipe.corpora:
         _say_what_was_not_read(corpus.name, tables[corpus.name])
         if not count_rows(tables[corpus.name]):
-            saw = f"corpus '{corpus.name}' has no usable row"
+            first = next(read_rejects(tables[corpus.name]), {"source": "its sources", "detail": "nothing in them"})
+            saw = f"corpus '{corpus.name}' has no usable row ({first['source']}: {first['detail']})"
             raise UserError(run.plan.where(corpus), saw, "see its sources, mapping and encoding")
     return tables
 
 
 def _say_what_was_not_read(corpus: str, files: Sequence[Path]) -> None:
-    unread = 0
+    reasons: Counter[str] = Counter()
     for reject in read_rejects(files):
         note(f"{reject['source']}: {reject['detail']}; row put in rejects.jsonl", 2)
-        unread += 1
-    if unread:
-        note(f"{corpus}: {unread:,} rows could not be read; they stand in rejects.jsonl")
+        reasons[f"{reject['step']}: {reject['reason']}"] += 1
+    if reasons:
+        counted = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        note(f"{corpus}: {reasons.total():,} rows put in rejects.jsonl ({counted})")
 
 
 def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:

@@ -58,7 +58,8 @@ def histogram(title: str, series: Mapping[str, Sequence[float]], unit: str) -> s
     axes.set_title(title, loc="left", color=INK)
     axes.set_xlabel(unit, color=INK)
     axes.set_ylabel("share", color=INK)
-    axes.legend(frameon=False)
+    if any(len(values) for values in series.values()):
+        axes.legend(frameon=False)
     return _svg(figure)
 
 

@@ -199,7 +199,7 @@ def test_a_version_folder_that_is_no_release_is_not_touched(make: RecipeMaker, t
         ),
         (
             [{"text": "好", "label": "positive"}], {"render": {"shots": {900: 1}}},
-            "recipe.yaml: not one example is left (12 render: too_few_exemplars); see its `render:` and `mixture:`",
+            "recipe.yaml: not one example is left (2 render: refused); see its `render:` and `mixture:`",
         ),
         ([{"text": "好", "label": "positive"}], {"corpus": {"together": "user"}}, "reviews.jsonl:1: no column 'user'"),
         ([{"text": "好", "label": "positive"}], {"corpus": {"time": "day"}}, "reviews.jsonl:1: no column 'day'"),

@@ -1,15 +1,19 @@
 """A broken source leaves its corpus out, with a line that says so; a strict recipe stops."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.conftest import RecipeMaker
 from zhiling.builders.pipeline import build
+from zhiling.builders.plan import make_plan
 from zhiling.builders.rebuild import rebuild
 from zhiling.errors import UserError
 from zhiling.store import read_manifest
+
+LINE = '{"text": "好", "label": "positive"}\n'
 
 
 def two_corpora(make: RecipeMaker, reviews: list[dict[str, str]], **changes: bool) -> Path:
@@ -45,3 +49,51 @@ def test_a_strict_recipe_stops_at_it(make: RecipeMaker, reviews: list[dict[str, 
 def test_a_recipe_with_nothing_left_stops_too(make: RecipeMaker, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^reviews.jsonl: no such file"):
         build(make.recipe(), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "q.jsonl: no row can be read (nothing in it)"),
+        (LINE.encode("gb18030") * 20, "q.jsonl: no row can be read (not UTF-8 (byte "),
+        (LINE.encode("utf-16"), "q.jsonl: no row can be read (not UTF-8 (byte 0"),
+    ],
+)
+def test_a_corpus_that_cannot_be_read_at_all_is_left_out_too(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, content: bytes, expected: str
+) -> None:
+    recipe = two_corpora(make, reviews)
+    recipe.write_text(recipe.read_text(encoding="utf-8").replace("news.jsonl.gz", "q.jsonl"), encoding="utf-8")
+    (make.folder / "q.jsonl").write_bytes(content)
+    assert make_plan(recipe).left_out["news"].startswith(expected)
+
+
+def test_an_empty_file_beside_others_is_no_broken_corpus(make: RecipeMaker, reviews: list[dict[str, str]]) -> None:
+    make.corpus(reviews[:4])
+    (make.folder / "empty.jsonl").write_bytes(b"")
+    plan = make_plan(make.recipe(corpus={"files": [{"path": "*.jsonl"}]}))
+    assert not plan.left_out and len(plan.sources["reviews"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"mixture": {"weights": {"revews": 2}}}, "weights.revews: no corpus 'revews'; did you mean 'reviews'?"),
+        (
+            {"augment": {"methods": [{"kind": "typo"}], "corpora": ["review"]}},
+            "augment.corpora[0]: no corpus 'review'; did you mean 'reviews'?",
+        ),
+        (
+            {"augment": {"methods": [{"kind": "typo"}], "columns": ["txt"]}},
+            "augment.columns[0]: no text column 'txt'; did you mean 'text'?",
+        ),
+        ({"split": {"time": {"test": "2024-07-01"}}}, "split.time: no corpus names its time; give a corpus `time:"),
+    ],
+)
+def test_a_section_that_names_what_is_not_there_stops_with_its_line(
+    make: RecipeMaker, reviews: list[dict[str, str]], changes: dict[str, Any], expected: str
+) -> None:
+    make.corpus(reviews[:4])
+    with pytest.raises(UserError) as error:
+        make_plan(make.recipe(**changes))
+    assert expected in str(error.value)

@@ -56,6 +56,7 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     """Show a release's size, ledger and leak report."""
     import json
 
+    from zhiling.builders.release import steps
     from zhiling.console import table
     from zhiling.store import read_manifest
 
@@ -66,7 +67,7 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     sizes = [[split, found["rows"]] for split, found in about["splits"].items()]
     table(f"{about['name']} {about['version']}", ["split", "rows"], sizes)
     for name, ledger in about["ledger"].items():
-        rows = [[key.replace("_", " "), count] for key, count in ledger.items() if key != "rejects"]
+        rows = [[step.replace("_", " "), count] for step, count in steps(ledger)]
         rows += [[f"rejected, {reason}", count] for reason, count in ledger["rejects"].items()]
         table(f"ledger of {name}", ["what", "rows"], rows)
     leak = about["leak"]
