@@ -81,7 +81,10 @@ def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
 
     home = out / plan.recipe.name
     folder = home / plan.recipe.version
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(str(home), f"cannot be made ({error.strerror})", "build into another place (--out)") from None
     with locked(home):
         work = home / f".work-{plan.recipe.version}-{plan.made_from[:16]}"
         if is_current(folder, plan.made_from):

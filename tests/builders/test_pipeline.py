@@ -188,6 +188,13 @@ def test_a_version_folder_that_is_no_release_is_not_touched(make: RecipeMaker, t
     assert mine.read_text() == "mine"
 
 
+def test_a_place_where_no_folder_can_be_made_is_one_line(make: RecipeMaker, tmp_path: Path) -> None:
+    make.corpus([{"text": "好", "label": "positive"}])
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match=r"tiny: cannot be made \(Not a directory\); build into another place"):
+        build(make.recipe(), tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "expected"),
     [
