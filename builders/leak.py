@@ -5,7 +5,7 @@ trained and tested on each split; and the rows whose label such models, trained 
 Nothing is dropped for that: a person decides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,11 @@ def score_splits(job: ReviewJob) -> Iterator[Piece]:
     own = _labelled(job, job.split)
     test = [r["split"] == "test" for r in own.rows]
     train = [r["split"] == "train" for r in own.rows]
-    scores = [_score(raw, [not t for t in naive], naive), _score(own, train, test)]
+    counts = _counts([*raw.texts, *own.texts])
+    scores = [
+        _score(counts[: len(raw.texts)], raw, [not t for t in naive], naive),
+        _score(counts[len(raw.texts) :], own, train, test),
+    ]
     yield Piece(pa.table({name: [s] for name, s in zip(SCORE_SCHEMA.names, scores, strict=True)}, schema=SCORE_SCHEMA))
 
 
@@ -78,12 +82,13 @@ def find_label_errors(job: ReviewJob) -> Iterator[Piece]:
     rows = _labelled(job, job.split)
     fold = [draw(job.seed, "review fold", g) % FOLDS for g in rows.groups]
     found: list[dict[str, Any]] = []
+    counts = _counts(rows.texts)
     for held in range(FOLDS):
         train = [i for i, f in enumerate(fold) if f != held]
         test = [i for i, f in enumerate(fold) if f == held]
         if not test or len({rows.labels[i] for i in train}) < 2:
             continue
-        found += _contradicted(rows, train, test)
+        found += _contradicted(counts, rows, train, test)
     found.sort(key=lambda r: (-r["margin"], r["id"]))
     yield Piece(pa.Table.from_pylist(found[: job.settings.label_errors], schema=ERROR_SCHEMA))
 
@@ -126,33 +131,50 @@ def _labelled(job: ReviewJob, parts: Sequence[RowGroup]) -> Labelled:
     return Labelled(texts, labels, groups, [found.rows[i] for i in kept])
 
 
-def _fit(texts: Sequence[str], labels: Sequence[str]) -> tuple[Any, Any]:
+def _counts(texts: Sequence[str]) -> Any:
+    """How often each text, a row, holds each character 1-3-gram; equal texts are looked at once."""
     import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    places: dict[str, int] = {}
+    rows = [places.setdefault(text, len(places)) for text in texts]
+    return CountVectorizer(analyzer="char", ngram_range=(1, 3), dtype=np.float32).fit_transform(places)[rows]
+
+
+def _fit(counts: Any, labels: Sequence[str]) -> tuple[Any, Callable[[Any], Any]]:
+    """A model of TF-IDF vectors, and what makes such of counts: grams that it was not trained on do not count."""
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.svm import LinearSVC
 
-    words = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), dtype=np.float32)
-    return words, LinearSVC(random_state=0).fit(words.fit_transform(texts), labels)
+    seen = np.flatnonzero(counts.getnnz(axis=0))
+    weights = TfidfTransformer().fit(counts[:, seen])
+    model = LinearSVC(random_state=0).fit(weights.transform(counts[:, seen]), labels)
+    return model, lambda more: weights.transform(more[:, seen])
 
 
-def _score(rows: Labelled, train: Sequence[bool], test: Sequence[bool]) -> float | None:
+def _score(counts: Any, rows: Labelled, train: Sequence[bool], test: Sequence[bool]) -> float | None:
     """Macro-F1 on the test rows; None where there is nothing to train on or to test."""
     from sklearn.metrics import f1_score
 
     known = [label for label, t in zip(rows.labels, train, strict=True) if t]
     if len(set(known)) < 2 or len(known) < 20 or not any(test):
         return None
-    words, model = _fit([x for x, t in zip(rows.texts, train, strict=True) if t], known)
-    guessed = model.predict(words.transform([x for x, t in zip(rows.texts, test, strict=True) if t]))
+    model, vectors = _fit(counts[_places(train)], known)
+    guessed = model.predict(vectors(counts[_places(test)]))
     truth = [label for label, t in zip(rows.labels, test, strict=True) if t]
     return round(float(f1_score(truth, guessed, average="macro", zero_division=0)), 4)
 
 
-def _contradicted(rows: Labelled, train: list[int], test: list[int]) -> Iterator[dict[str, Any]]:
+def _places(chosen: Sequence[bool]) -> list[int]:
+    return [i for i, own in enumerate(chosen) if own]
+
+
+def _contradicted(counts: Any, rows: Labelled, train: list[int], test: list[int]) -> Iterator[dict[str, Any]]:
     import numpy as np
 
-    words, model = _fit([rows.texts[i] for i in train], [rows.labels[i] for i in train])
-    margins = model.decision_function(words.transform([rows.texts[i] for i in test]))
+    model, vectors = _fit(counts[train], [rows.labels[i] for i in train])
+    margins = model.decision_function(vectors(counts[test]))
     if margins.ndim == 1:
         margins = np.stack([-margins, margins], axis=1)
     classes = model.classes_.tolist()
