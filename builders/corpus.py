@@ -94,6 +94,8 @@ def resolve(path: str, base: Path) -> list[tuple[str, Path]]:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is None or not spec.submodule_search_locations:
             raise UserError(path, f"package '{one_line(package)}' is not installed", f"pip install {one_line(package)}")
+        if ".." in Path(inner).parts or Path(inner).is_absolute():
+            raise UserError(path, "leads out of the package", "name a file inside it")
         base, prefix = Path(next(iter(spec.submodule_search_locations))), f"package:{package}/"
     if not glob.has_magic(inner):
         if not (base / inner).is_file():

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.builders.shingles import Shingles, shingle
-from zhiling.errors import UserError, one_line
+from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, is_unspaced, strings_in
 from zhiling.settings import Settings
 from zhiling.store import PARQUET, atomic, file_digest, read_manifest
@@ -123,7 +123,10 @@ def _texts(each: EvaluationTexts, base: Path) -> Iterator[str]:
                 yield from strings_in({k: v for k, v in row.items() if k not in _OWN})
         return
     rows = _task_documents(each.task) if each.task else _file_rows(base / (each.file or ""))
-    for row in rows:
+    for number, row in enumerate(rows):
+        absent = [column for column in each.columns if column not in row]
+        if number == 0 and absent:  # compared with nothing, a release would only seem clean
+            raise UserError(each.shown, f"no column '{one_line(absent[0])}'", did_you_mean(absent[0], map(str, row)))
         yield from strings_in({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
 
 

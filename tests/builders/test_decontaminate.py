@@ -96,3 +96,11 @@ def test_plain_lines_and_tab_separated_ones_are_texts_too(make: RecipeMaker, ask
     files = [{"file": "evaluation.txt"}, {"file": "evaluation.tsv"}]
     release = build(make.recipe(decontaminate={"against": files}), tmp_path / "out")
     assert set(asked[:2]).isdisjoint(train_texts(release)) and set(asked[2:]) <= train_texts(release)
+
+
+def test_a_column_that_the_evaluation_does_not_have_stops_the_build(
+    make: RecipeMaker, reviews: Rows, asked: list[str], tmp_path: Path
+) -> None:
+    against = [{"file": "evaluation.jsonl", "columns": ["sentense"]}]
+    with pytest.raises(UserError, match=r"evaluation.jsonl: no column 'sentense'; did you mean 'sentence'\?"):
+        build(make.recipe(decontaminate={"against": against}), tmp_path / "out")
