@@ -98,10 +98,10 @@ def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> Asked:
 
 
 def read_rows(source: str, pack: Pack) -> list[dict[str, Any]]:
-    """Rows of a file by its ending; text lines fill the pack's only text column."""
+    """Rows of a file by its ending, of standard input by its first line; text lines fill the pack's only text column."""
     path = Path(source)
     if source != "-" and not path.is_file():
-        raise UserError(source, "no such file", "give a file, or - for standard input")
+        raise UserError(source, "no such file", "give a file, or - for standard input: JSONL or lines")
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 
@@ -121,7 +121,7 @@ def _parse(text: str, path: Path, pack: Pack) -> list[dict[str, Any]]:
     if path.suffix in {".csv", ".tsv"}:
         return list(csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
     lines = [line for line in text.splitlines() if line.strip()]
-    if path.suffix != ".jsonl":
+    if path.suffix != ".jsonl" and not (path.name == "-" and lines and lines[0].lstrip().startswith("{")):
         columns = [name for name, kind in pack.settings.columns.items() if kind == "string"]
         if len(columns) != 1:
             raise UserError(pack.name, f"has {len(columns)} text columns", "give JSONL, CSV or Parquet, not lines")

@@ -1,5 +1,6 @@
 """Predictions: the likeliest label of each row, for files of any kind; scores as the library gives them."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -46,6 +47,14 @@ def test_lines_csv_and_parquet_say_the_same(pretrained: Path, tmp_path: Path) ->
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "a.parquet")
     found = [list(predict(pretrained, "zh/sentiment", str(tmp_path / f"a.{e}"))) for e in ("txt", "csv", "parquet")]
     assert found[0] == found[1] == found[2]
+
+
+def test_standard_input_is_jsonl_or_lines(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for given in (f'{{"text": "{TEXTS[0]}"}}\n', f"{TEXTS[0]}\n"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(given))
+        found.append(list(predict(pretrained, "zh/sentiment", "-")))
+    assert found[0] == found[1] and found[0][0]["text"] == TEXTS[0]
 
 
 def test_scores_are_the_librarys(model: Any, tokenizer: Any) -> None:
