@@ -98,7 +98,7 @@ def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> Asked:
 
 
 def read_rows(source: str, pack: Pack) -> list[dict[str, Any]]:
-    """Rows of a file by its ending, of standard input by its first line; text lines fill the pack's only text column."""
+    """Rows of a file by its ending, of standard input by its first line; lines fill the pack's only text column."""
     path = Path(source)
     if source != "-" and not path.is_file():
         raise UserError(source, "no such file", "give a file, or - for standard input: JSONL or lines")
