@@ -36,6 +36,14 @@ def test_every_byte_is_the_same_without_the_packs_of_then(release: Path, tmp_pat
     assert rebuild(release, tmp_path) == []
 
 
+def test_a_release_is_named_from_where_one_stands(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(tmp_path / "zh")
+    monkeypatch.chdir(tmp_path)
+    assert rebuild(release.relative_to(tmp_path), Path()) == []
+
+
 def test_a_changed_source_shows(
     release: Path, make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
 ) -> None:
