@@ -46,7 +46,7 @@ def fault(text: str, language: str, settings: QualitySettings) -> tuple[str, str
     if settings.max_characters is not None and size > settings.max_characters:
         return "too_long", f"{size} characters where {settings.max_characters} are allowed"
     if settings.undamaged and (damage := DAMAGE.search(text)):
-        return "damaged_encoding", f"'{damage.group()!a}' at character {damage.start()}"
+        return "damaged_encoding", f"{damage.group()!a} at character {damage.start()}"
     for reason, limit, share in (
         ("repetitive", settings.max_repetition, repetition),
         ("symbols", settings.max_symbols, symbols),

@@ -2,11 +2,12 @@
 
 In: split rows that name their gold passages (by id or as text), and passages. Out: the same rows with `count` passages,
 the gold one among them at a drawn rank, the others the nearest to the question; a share of the rows without it, if
-asked. Ranks are recorded. A row that names a passage which is not there is rejected.
+asked. Ranks are recorded. No train row is shown the gold passage of a held-out row, unless it is its own too. A row
+that names a passage which is not there is rejected.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,7 @@ FOUND_SCHEMA = pa.schema(
     [("id", pa.string()), ("passages", pa.list_(pa.string())), ("gold", pa.list_(pa.int64())),
      ("left_out", pa.bool_()), ("refused", pa.string())]
 )
-PASSAGE_SCHEMA = pa.schema([("text", pa.string()), ("ids", pa.list_(pa.string()))])
+PASSAGE_SCHEMA = pa.schema([("text", pa.string()), ("ids", pa.list_(pa.string())), ("held_out", pa.bool_())])
 
 
 class RetrieveSettings(Settings):
@@ -99,6 +100,7 @@ class Shelf:
     folded: Sequence[str]
     by_id: Mapping[str, str]
     known: frozenset[str]  # what a row may name where passages have ids: else any text
+    held_out: frozenset[str]  # folded: what validation and test rows are about
     index: Index
 
 
@@ -136,6 +138,13 @@ def _passage(line: str, where: str) -> tuple[str | None, str]:
     return None if row.get("id") is None else str(row["id"]), row["text"]
 
 
+def asked_for(files: Iterable[Path], column: str) -> Iterator[str]:
+    """What validation and test rows name as their gold passages."""
+    for path in files:
+        rows = read_output(path, [column, "split"]).filter(pc.field("split") != "train")
+        yield from pc.list_flatten(rows[column]).to_pylist()
+
+
 def own_passages(files: Iterable[Path], column: str) -> Iterator[tuple[None, str]]:
     """The passages that train rows bring."""
     for path in files:
@@ -144,8 +153,11 @@ def own_passages(files: Iterable[Path], column: str) -> Iterator[tuple[None, str
             yield from ((None, text) for text in given)
 
 
-def write_shelf(passages: Iterable[tuple[str | None, str]], shown: str, out: Path) -> None:
-    """Write passages to `out`, each text once, in order. Raises UserError where one id names two texts."""
+def write_shelf(passages: Iterable[tuple[str | None, str]], held_out: Set[str], shown: str, out: Path) -> None:
+    """Write passages to `out`, each text once, in order; those that held-out rows name, by id or as text, are marked.
+
+    Raises UserError where one id names two texts.
+    """
     if out.exists():
         return
     by_text: dict[str, list[str]] = {}
@@ -156,7 +168,10 @@ def write_shelf(passages: Iterable[tuple[str | None, str]], shown: str, out: Pat
             if by_id.setdefault(name, text) != text:
                 raise UserError(shown, f"two passages have the id '{one_line(name, 40)}'", "give each its own")
             names.append(name)
-    rows = [{"text": text, "ids": sorted(set(by_text[text]))} for text in sorted(by_text)]
+    rows = [
+        {"text": text, "ids": sorted(set(by_text[text])), "held_out": not held_out.isdisjoint((text, *by_text[text]))}
+        for text in sorted(by_text)
+    ]
     with atomic(out) as part:
         pq.write_table(pa.Table.from_pylist(rows, schema=PASSAGE_SCHEMA), part, **PARQUET)
 
@@ -167,13 +182,15 @@ def _shelf(path: Path, language: str) -> Shelf:
     texts = [row["text"] for row in rows]
     by_id = {name: row["text"] for row in rows for name in row["ids"]}
     known = frozenset(texts if by_id else ())
-    return Shelf(texts, [fold(text) for text in texts], by_id, known, make_index(texts, language))
+    folded = [fold(text) for text in texts]
+    held_out = frozenset(text for text, row in zip(folded, rows, strict=True) if row["held_out"])
+    return Shelf(texts, folded, by_id, known, held_out, make_index(texts, language))
 
 
 def find(job: FindJob) -> Iterator[Piece]:
     """For every row of one unit: its passages, and the ranks of the gold ones."""
     wanted, shelf = job.settings, _shelf(job.passages, job.language)
-    rows = job.rows.read(sorted({"id", *(column for column, _ in wanted.named.values())})).to_pylist()
+    rows = job.rows.read(sorted({"id", "split", *(column for column, _ in wanted.named.values())})).to_pylist()
     scores = score(shelf.index, [row[wanted.query] for row in rows])
     found = [_find(row, found, shelf, job) for row, found in zip(rows, scores, strict=True)]
     yield Piece(pa.Table.from_pylist(found, schema=FOUND_SCHEMA))
@@ -190,7 +207,9 @@ def _find(row: Mapping[str, Any], scores: Scores, shelf: Shelf, job: FindJob) ->
         return {"id": name, "passages": [], "gold": [], "left_out": False, "refused": why}
     left_out = bool(gold) and uniform(job.seed, "without gold", name) < wanted.without_gold
     shown = [] if left_out else gold
-    company = _company(gold, row[wanted.answer] if wanted.answer else "", scores, shelf, wanted.count - len(shown))
+    barred = {*map(fold, gold), *(shelf.held_out if row["split"] == "train" else ())}
+    answer = fold(row[wanted.answer]) if wanted.answer and gold else ""
+    company = _company(barred, answer, scores, shelf, wanted.count - len(shown))
     total = len(shown) + len(company)
     places = sorted(shuffled(range(total), job.seed, "gold rank", name)[: len(shown)])
     passages = list(company)
@@ -199,9 +218,8 @@ def _find(row: Mapping[str, Any], scores: Scores, shelf: Shelf, job: FindJob) ->
     return {"id": name, "passages": passages, "gold": [p + 1 for p in places], "left_out": left_out, "refused": None}
 
 
-def _company(gold: Sequence[str], answer: str, scores: Scores, shelf: Shelf, count: int) -> list[str]:
+def _company(taken: set[str], answer: str, scores: Scores, shelf: Shelf, count: int) -> list[str]:
     """The nearest passages that have something of the question and, where there is a gold one, no answer to it."""
-    taken, answer = {fold(text) for text in gold}, fold(answer) if gold else ""
     found: list[str] = []
     for place in ranked(scores) if count else ():
         folded = shelf.folded[place]

@@ -37,7 +37,7 @@ from zhiling.builders.mixture import Mixed, cuts
 from zhiling.builders.mixture import mix as thin
 from zhiling.builders.plan import Plan
 from zhiling.builders.release_files import PlaceJob, files_of, place_rows, write_file
-from zhiling.builders.retrieve import FillJob, FindJob, fill, own_passages, read_passages, write_shelf
+from zhiling.builders.retrieve import FillJob, FindJob, asked_for, fill, own_passages, read_passages, write_shelf
 from zhiling.builders.retrieve import find as find_passages
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitJob, split_rows
@@ -187,7 +187,9 @@ def retrieve(run: Run, splits: Tables) -> Tables:
     for name, settings in wanted.items():
         shown = settings.passages
         given = read_passages(plan.base / shown, shown) if shown else own_passages(splits[name], settings.into)
-        write_shelf(given, shown or name, shelves[name])
+        sharing = [other for other, its in wanted.items() if other == name or (shown and its.passages == shown)]
+        held_out = {each for other in sharing for each in asked_for(splits[other], wanted[other].into)}
+        write_shelf(given, held_out, shown or name, shelves[name])
     if not wanted:
         return splits
 

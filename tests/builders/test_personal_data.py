@@ -32,6 +32,7 @@ def kinds(text: str, settings: PersonalSettings = ALL) -> list[tuple[str, str]]:
         ("张小明：你好\n客服：您好", [("name", "张小明")]),
         ("我叫李雷，在吗", [("name", "李雷")]),
         ("王伟先生您好", [("name", "王伟")]),
+        ("请找张女士，老先生不在", [("name", "张")]),
         ("My name is Jane Smith.", [("name", "Jane Smith")]),
     ],
 )
