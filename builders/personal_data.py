@@ -35,7 +35,9 @@ SURNAMES = (
 NAME = rf"[{SURNAMES}][\u4e00-\u9fff]{{1,2}}"
 SPEAKER = re.compile(rf"(?m)^\s*({NAME})(?=\s*[:：])")
 INTRODUCED = re.compile(rf"(?:我叫|我是|名叫|姓名[:：]?\s*|叫做)({NAME})(?![\u4e00-\u9fff])")
-ADDRESSED = re.compile(rf"([{SURNAMES}][\u4e00-\u9fff]{{0,2}})(?=先生|女士|小姐|太太)|(?:Mr|Mrs|Ms|Dr)\.? ([A-Z][a-z]+(?: [A-Z][a-z]+)?)")
+ADDRESSED = re.compile(
+    rf"([{SURNAMES}][\u4e00-\u9fff]{{0,2}})(?=先生|女士|小姐|太太)|(?:Mr|Mrs|Ms|Dr)\.? ([A-Z][a-z]+(?: [A-Z][a-z]+)?)"
+)
 ENGLISH = re.compile(r"(?:[Mm]y name is|I am called) ([A-Z][a-z]+(?: [A-Z][a-z]+)?)")
 
 
