@@ -41,6 +41,8 @@ class Graph:
 
     def components(self, edges: Sequence[tuple[int, int]]) -> list[list[int]]:
         """The nodes of each component that `edges` make, alone ones left out."""
+        if not edges:
+            return []
         pairs = np.array(edges, np.int64).reshape(-1, 2)
         labels = connected(len(self.names), [(pairs[:, 0], pairs[:, 1])])
         members: dict[int, list[int]] = defaultdict(list)

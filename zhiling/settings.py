@@ -1,6 +1,7 @@
 """YAML that people write: read safely, unknown keys refused, every complaint with its line."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Do
     if len(raw) > MAX_BYTES:
         raise UserError(str(path), f"{len(raw):,} bytes of YAML", f"keep it under {MAX_BYTES:,}")
     try:
-        return _parse(path, raw.decode("utf-8-sig"), loader)
+        return _parsed(path, raw.decode("utf-8-sig"), loader)
     except UnicodeDecodeError as error:
         raise UserError(str(path), f"not UTF-8 (byte {error.start})", "save it as UTF-8") from None
     except RecursionError:
@@ -72,10 +73,18 @@ def read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Do
         raise UserError(f"{path}{line}", f"not valid YAML ({problem})", "mend the file") from None
 
 
-def _check_tokens(path: Path, text: str) -> None:
+def _parsed(path: Path, text: str, loader: type[yaml.SafeLoader]) -> Document:
+    """The document, read in C where that is there; what is wrong with it is said in Python's words everywhere."""
+    if loader is yaml.SafeLoader and yaml.__with_libyaml__:
+        with suppress(yaml.YAMLError, RecursionError):
+            return _parse(path, text, yaml.CSafeLoader)
+    return _parse(path, text, loader)
+
+
+def _check_tokens(path: Path, text: str, loader: type[Any]) -> None:
     """Refuse what would make little text into much work: many aliases, deep nesting."""
     aliases = depth = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+    for token in yaml.scan(text, Loader=loader):
         aliases += isinstance(token, yaml.AliasToken)
         depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
         if depth > MAX_DEPTH:  # the scanner's work grows with the square of it
@@ -84,10 +93,10 @@ def _check_tokens(path: Path, text: str) -> None:
         raise UserError(str(path), f"{aliases} YAML aliases", f"use at most {MAX_ALIASES}")
 
 
-def _parse(path: Path, text: str, safe: type[yaml.SafeLoader]) -> Document:
+def _parse(path: Path, text: str, safe: type[Any]) -> Document:
     loader = safe(text)
     try:
-        _check_tokens(path, text)
+        _check_tokens(path, text, safe)
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise UserError(str(path), "not a mapping", "write `key: value` lines")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import Field
 
 from zhiling.errors import UserError, did_you_mean, one_line
@@ -61,6 +62,16 @@ def test_an_absent_or_huge_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.yaml").write_bytes(b"a: " + b"x" * 5_000_000)
     with pytest.raises(UserError, match="5,000,003 bytes of YAML"):
         read_yaml(tmp_path / "huge.yaml")
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml here")
+def test_files_are_read_alike_in_c_and_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["recipes/leaderboard.yaml", "templates/packs/zh/sentiment/pack.yaml"]
+    root = Path(__file__).parents[2]
+    files = [root / name for name in names]
+    found = [read_yaml(path) for path in files]
+    monkeypatch.setattr(yaml, "__with_libyaml__", False)
+    assert found == [read_yaml(path) for path in files]
 
 
 def test_did_you_mean() -> None:
