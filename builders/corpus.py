@@ -31,7 +31,7 @@ from zhiling.builders.plain import fit_many
 from zhiling.builders.readers import MAX_LINE, Cells, Lines, read_arrow, read_csv, read_lines, read_parquet
 from zhiling.builders.remote import is_remote, local_copies
 from zhiling.builders.screen import ScreenSettings
-from zhiling.builders.sources import CorpusSettings, Format, Row, SourceFile, Unit
+from zhiling.builders.sources import UNVERSIONED, CorpusSettings, Format, Row, SourceFile, Unit
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ColumnType
 
@@ -64,9 +64,11 @@ def plan_sources(
     unit = Unit(corpus, columns, labels, language, screen or ScreenSettings(), None, "", None, {})
     _check_condition(unit)
     if corpus.hub is not None:
+        shown = f"hub:{corpus.hub.name}"
         pinned, commit = hub.pin(corpus.hub, base)
-        unit = replace(unit, corpus=corpus.model_copy(update={"hub": pinned}), shown=f"hub:{corpus.hub.name}")
-        return [Source(unit.shown, commit, 0, (unit,))]
+        revision = pinned.revision if pinned.revision and corpus.revision == UNVERSIONED else corpus.revision
+        corpus = corpus.model_copy(update={"hub": pinned, "revision": revision})
+        return [Source(shown, commit, 0, (replace(unit, corpus=corpus, shown=shown),))]
     if corpus.sql is not None:
         place = databases.place(corpus.sql, base)
         unit = replace(unit, path=place, shown=f"sql:{corpus.sql.sqlite or corpus.sql.postgres}")
@@ -75,11 +77,11 @@ def plan_sources(
     sources: list[Source] = []
     complaints = []
     for file in corpus.files:
-        for shown, path in resolve(file.path, base):
-            named = replace(unit, path=path, shown=shown, fixed=file.set, split=file.split)
+        for name, path in resolve(file.path, base):
+            named = replace(unit, path=path, shown=name, fixed=file.set, split=file.split)
             units = list(_members(named, file))
             complaints += [_first_complaint(each) for each in units]
-            sources.append(_cut(units, path, shown))
+            sources.append(_cut(units, path, name))
     _check_readable(sources[0].shown, complaints)
     return sources
 

@@ -7,6 +7,8 @@ from zhiling.builders.sources import HubSource, Row
 from zhiling.errors import UserError, one_line
 from zhiling.store import digest, files_below
 
+COMMIT = "commit "  # before a commit, where others have their files' digest
+
 
 def pin(hub: HubSource, base: Path) -> tuple[HubSource, str]:
     """The source at one commit, and what it is known by: that commit, or the digest of a local folder's files."""
@@ -24,7 +26,7 @@ def pin(hub: HubSource, base: Path) -> tuple[HubSource, str]:
     except Exception as error:  # the Hub client's own errors and the network's
         saw = f"cannot be reached ({one_line(str(error), 120)})"
         raise UserError(f"hub:{hub.name}", saw, "check name, revision and network") from None
-    return hub.model_copy(update={"revision": commit}), f"commit {commit}"
+    return hub.model_copy(update={"revision": commit}), f"{COMMIT}{commit}"
 
 
 def read(hub: HubSource, shown: str) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """What a release is made from: recipe, packs and sources, checked before anything is built; and its digest."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -85,22 +85,39 @@ def versions() -> dict[str, str]:
     }
 
 
-def make_plan(recipe_path: Path, base: Path | None = None, packs_from: Mapping[str, Path] | None = None) -> Plan:
+def make_plan(
+    recipe_path: Path, base: Path | None = None, packs_from: Mapping[str, Path] | None = None,
+    commits: Mapping[str, str] | None = None,
+) -> Plan:
     """Read and check a recipe, its packs and the heads of its sources. Raises UserError.
 
     Its paths are relative to `base`, by default the recipe's folder. A pack that `packs_from` names is read from
-    that folder.
+    that folder, a Hub dataset whose corpus `commits` names at that commit.
     """
     recipe, document = read_recipe(recipe_path)
+    recipe = recipe.model_copy(update={"corpora": [_at_commit(c, (commits or {}).get(c.name)) for c in recipe.corpora]})
     packs = recipe_packs(recipe, document, packs_from or {})
     base = base or document.path.resolve().parent
     sources, broken = _sources(recipe, packs, base)
     left_out = {name: str(error) for name, error in broken.items()}
     for name, error in left_out.items():
         note(f"corpus '{name}' is left out: {error} (`strict: true` would stop here)")
-    recipe = recipe.model_copy(update={"corpora": [c for c in recipe.corpora if c.name in sources]})
+    read = [_as_read(c, sources[c.name]) for c in recipe.corpora if c.name in sources]
+    recipe = recipe.model_copy(update={"corpora": read})
     packs = {name: pack for name, pack in packs.items() if name in {c.pack for c in recipe.corpora}}
     return Plan(recipe, document, packs, sources, base, _previous(recipe, document, base), left_out)
+
+
+def _at_commit(corpus: CorpusSettings, commit: str | None) -> CorpusSettings:
+    if corpus.hub is None or commit is None:
+        return corpus
+    return corpus.model_copy(update={"hub": corpus.hub.model_copy(update={"revision": commit})})
+
+
+def _as_read(corpus: CorpusSettings, sources: Sequence[Source]) -> CorpusSettings:
+    """The corpus with the revision that its rows bear."""
+    revision = next((unit.corpus.revision for source in sources for unit in source.units), corpus.revision)
+    return corpus.model_copy(update={"revision": revision})
 
 
 def _sources(

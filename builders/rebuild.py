@@ -1,12 +1,14 @@
 """A release built again from what it holds, and compared byte for byte.
 
 In: a release folder, and the folder that its recipe's paths start from. Out: how the new files differ. The packs
-are the release's own; the sources must be where the recipe says. Nothing of the release is touched.
+are the release's own; the sources must be where the recipe says, Hub datasets are read at the commits of then. Nothing
+of the release is touched.
 """
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from zhiling.builders.hub import COMMIT
 from zhiling.builders.pipeline import build_plan
 from zhiling.builders.plan import make_plan, versions
 from zhiling.builders.recipe import read_recipe
@@ -22,7 +24,9 @@ def rebuild(release: Path, base: Path, workers: int = 1) -> list[str]:
     recipe, _ = read_recipe(release / "recipe.yaml")
     built = [c for c in recipe.corpora if c.name in about["corpora"]]
     packs = {c.pack: release.resolve() / "packs" / about["corpora"][c.name]["pack"] for c in built}
-    plan = make_plan(release / "recipe.yaml", base, packs)
+    commits = {name: source["sha256"].removeprefix(COMMIT) for name, corpus in about["corpora"].items()
+               for source in corpus["sources"].values() if source["sha256"].startswith(COMMIT)}
+    plan = make_plan(release / "recipe.yaml", base, packs, commits)
     with TemporaryDirectory(prefix="zhiling-rebuild-") as scratch:
         again = read_manifest(build_plan(plan, Path(scratch), workers), "release")
     lines = [f"{what}: was {about['made_with'].get(what)}, is {found}" for what, found in versions().items()

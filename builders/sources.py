@@ -16,6 +16,7 @@ SIDES: dict[str, Split] = {  # what sources call their sides
     "train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
     "dev": "validation", "test": "test", "testing": "test",
 }
+UNVERSIONED = "unversioned"
 Format = Literal["jsonl", "csv", "tsv", "parquet", "arrow", "text", "conll", "people_daily"]
 Cast = Literal["json", "whole", "lines", "tabs", "commas", "spaces"]
 
@@ -79,7 +80,7 @@ class CorpusSettings(Settings):
     retrieve: RetrieveSettings | None = Field(None, description="passages put beside each row, after the split")
     encoding: Literal["utf-8", "gb18030"] = "utf-8"
     unknown_labels: Literal["stop", "reject"] = "stop"
-    revision: str = Field("unversioned", description="which state of the corpus this is")
+    revision: str = Field(UNVERSIONED, description="which state of the corpus this is; by default a Hub's commit")
     license: str
     url: str | None = None
 

@@ -1,0 +1,57 @@
+"""A corpus from a Hub: read at one commit, which its rows bear, and rebuilt from it when the dataset went on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from huggingface_hub import HfApi
+
+from tests.builders.conftest import TOKEN
+from tests.conftest import RecipeMaker
+from tests.hub.server import Hub
+from zhiling.store import read_manifest
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how the client uploads bytes
+CARD = "---\nconfigs:\n- config_name: all\n  data_files:\n  - split: train\n    path: data/*.jsonl\n---\n"
+
+
+def zhiling(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own: the Hub's client reads HF_ENDPOINT when it is imported."""
+    env = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-m", "zhiling", "-q", *args]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_a_dataset_is_pinned_to_the_commit_that_was_read(
+    hub: Hub, make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    def upload(name: str, text: str) -> str:
+        done = api.upload_file(
+            path_or_fileobj=text.encode(), path_in_repo=name, repo_id="org/reviews", repo_type="dataset"
+        )
+        return str(done.oid)
+
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    api.create_repo("org/reviews", repo_type="dataset")
+    upload("README.md", CARD)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in reviews[:20] + reviews[-20:]]
+    commit = upload("data/a.jsonl", "".join(lines))
+    make.recipe(corpus={"files": [], "hub": {"name": "org/reviews", "config": "all"}})
+    built = zhiling(tmp_path, "build", "recipe.yaml", "-w", "1")
+    assert built.returncode == 0, built.stderr
+    release = tmp_path / "out" / "tiny" / "1.0.0"
+    about = read_manifest(release, "release")["corpora"]["reviews"]
+    assert about["revision"] == commit and about["sources"]["hub:org/reviews"]["sha256"] == f"commit {commit}"
+    rows = [row for f in (release / "corpus" / "reviews").glob("*.parquet") for row in pq.read_table(f).to_pylist()]
+    assert {row["revision"] for row in rows} == {commit}
+    assert all(row["source"].startswith("hub:org/reviews:train:") for row in rows)
+
+    upload("data/a.jsonl", "".join(lines[:30]))
+    again = zhiling(tmp_path, "build", "recipe.yaml", "-w", "1")
+    assert again.returncode == 2 and "raise `version` in the recipe" in again.stderr
+    rebuilt = zhiling(tmp_path, "verify", "out/tiny/1.0.0", "--rebuild", "-w", "1")
+    assert "built again, every byte is the same" in rebuilt.stdout, rebuilt.stderr
