@@ -43,9 +43,8 @@ def write_card(folder: Path, plan: Plan, about: Mapping[str, Any], notes: Sequen
     write_text(folder / "plots" / "leak.svg", bars("Leak from test to train", shares, "%"))
     if leak["scores"]:
         scored = {"naive split by rows": "naive", "this release": "split"}
-        points = {
-            shown: {name: 100 * (s[key] or 0) for name, s in leak["scores"].items()} for shown, key in scored.items()
-        }
+        whole = {name: score for name, score in leak["scores"].items() if None not in score.values()}
+        points = {shown: {name: 100 * score[key] for name, score in whole.items()} for shown, key in scored.items()}
         write_text(folder / "plots" / "leak_scores.svg", bars("Macro-F1 of a linear model", points, "%"))
     about_rows = {**figures, "leak": {**leak, "share": _share(leak)}}
     context = {"recipe": plan.recipe, "about": about, "figures": about_rows, "splits": SPLITS}

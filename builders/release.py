@@ -108,7 +108,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
         "ledger": {name: _ledger(counts, rejects[name]) for name, counts in built.counts.items()},
         "leak": {
             **asdict(built.leak), **measure([p for files in built.splits.values() for p in files]),
-            "scores": dict(built.scores),
+            "scores": dict(built.scores), "tied": any(c.together for c in plan.recipe.corpora),
         },
         "personal_data": dict(built.personal),
         "augmentation": dict(built.augmentation),

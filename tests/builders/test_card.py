@@ -6,6 +6,7 @@ import pytest
 
 from tests.conftest import RecipeMaker
 from zhiling.builders.pipeline import build
+from zhiling.cli import run_args
 
 REASON = "The owner agreed by letter on 2026-01-02: <b>all</b> rows."
 
@@ -29,4 +30,14 @@ def test_the_card_tells_all_of_it(make: RecipeMaker, reviews: list[dict[str, str
 def test_a_card_without_them_is_silent(make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:
     make.corpus(reviews[:30] + reviews[-30:])
     card = (build(make.recipe(), tmp_path / "out") / "README.md").read_text(encoding="utf-8")
-    assert "Augmentation" not in card and "all the same" not in card
+    assert "Augmentation" not in card and "all the same" not in card and "stay together" not in card
+
+
+def test_rows_that_a_recipe_ties_are_not_called_near_duplicates(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    make.corpus([{**row, "user": str(n % 9)} for n, row in enumerate(reviews[:30] + reviews[-30:])])
+    release = build(make.recipe(corpus={"together": "user"}), tmp_path / "out")
+    card = (release / "README.md").read_text(encoding="utf-8")
+    assert "every pair verified) or stay together by the recipe (`together`), in 9 groups." in card
+    assert run_args(["inspect", str(release)]) == 0

@@ -73,10 +73,11 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     leak = about["leak"]
     share = leak["naive_leaked_rows"] / max(1, leak["naive_test_rows"])
     naive = f"{leak['naive_leaked_rows']:,} of {leak['naive_test_rows']:,} ({share:.1%})"
+    tied = "a near duplicate or a tied row" if leak.get("tied") else "a near duplicate"
     near = f"{leak['naive_near_leaked_rows']:,} more"
     rows = [["row, at random", naive, near]]
     rows.append(["group (this release)", f"{leak['leaked_rows']:,} of {leak['test_rows']:,}", ""])
-    table("test rows whose text stands in train", ["split by", "the very text", "a near duplicate"], rows)
+    table("test rows whose text stands in train", ["split by", "the very text", tied], rows)
     if leak["scores"]:
         scored = [[name, score["naive"], score["split"]] for name, score in leak["scores"].items()]
         table("macro-F1 of a linear model", ["corpus", "split by row, at random", "this release"], scored)
