@@ -34,10 +34,13 @@ def test_a_card_without_them_is_silent(make: RecipeMaker, reviews: list[dict[str
 
 
 def test_rows_that_a_recipe_ties_are_not_called_near_duplicates(
-    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make.corpus([{**row, "user": str(n % 9)} for n, row in enumerate(reviews[:30] + reviews[-30:])])
     release = build(make.recipe(corpus={"together": "user"}), tmp_path / "out")
     card = (release / "README.md").read_text(encoding="utf-8")
     assert "every pair verified) or stay together by the recipe (`together`), in 9 groups." in card
     assert run_args(["inspect", str(release)]) == 0
+    shown = capsys.readouterr().out
+    assert "a near duplicate or a tied row" in shown
+    assert shown.index("rows in sources") < shown.index("rows screened") < shown.index("renderings kept")

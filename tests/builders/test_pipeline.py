@@ -188,6 +188,15 @@ def test_a_version_folder_that_is_no_release_is_not_touched(make: RecipeMaker, t
     assert mine.read_text() == "mine"
 
 
+def test_what_is_rejected_on_reading_is_told_by_reason(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.corpus([*reviews[:30], "{", {"text": "短", "label": "positive"}])
+    build(make.recipe(corpus={"where": "length(text) > 2"}), tmp_path / "out")
+    said = "reviews: 2 rows put in rejects.jsonl (1 read: malformed, 1 screen: where)"
+    assert said in capsys.readouterr().err.splitlines()
+
+
 def test_a_place_where_no_folder_can_be_made_is_one_line(make: RecipeMaker, tmp_path: Path) -> None:
     make.corpus([{"text": "好", "label": "positive"}])
     (tmp_path / "out").write_text("a file")
