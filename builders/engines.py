@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -267,8 +268,15 @@ class RowGroup:
         if self.path.suffix == ".arrow":
             found = pa.Table.from_batches(islice(batches(self.path), self.index, self.index + 1))
             return found.select(columns) if columns else found
-        with pq.ParquetFile(self.path) as file:
+        state = self.path.stat()
+        with pq.ParquetFile(self.path, metadata=_footer(self.path, state.st_mtime_ns, state.st_size)) as file:
             return file.read_row_group(self.index, columns=columns)
+
+
+@lru_cache(maxsize=2)
+def _footer(path: Path, _changed: int, _size: int) -> pq.FileMetaData:
+    """The footer of a file, read once by a worker: it is as long as the file has parts, and each part is asked for."""
+    return pq.read_metadata(path)
 
 
 def row_groups(paths: Sequence[Path]) -> list[RowGroup]:

@@ -10,13 +10,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from zhiling.builders.engines import (
     LocalEngine,
     Piece,
     Reject,
+    RowGroup,
     Shard,
+    _footer,
     batches,
     copy_rejects,
     count_rows,
@@ -144,3 +147,15 @@ def nothing(_job: None) -> Iterator[Piece]:
 def test_a_step_must_give_a_table(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one"):
         LocalEngine().map(nothing, [Shard(tmp_path / "a.parquet", None)], "nothing")
+
+
+def test_parts_of_a_parquet_file_are_read_with_one_look_at_its_footer_and_again_once_it_is_another(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"n": list(range(6))}), path, row_group_size=2)
+    looks = _footer.cache_info().misses
+    assert [RowGroup(path, i).read()["n"].to_pylist() for i in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert _footer.cache_info().misses == looks + 1
+    pq.write_table(pa.table({"n": list(range(9))}), path, row_group_size=3)
+    assert RowGroup(path, 1).read()["n"].to_pylist() == [3, 4, 5]
