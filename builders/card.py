@@ -57,7 +57,8 @@ def write_card(folder: Path, plan: Plan, about: Mapping[str, Any], notes: Sequen
         folder / "croissant.json",
         croissant(folder, about, recipe.title, recipe.summary, about["license"]["derived"]),
     )
-    write_text(folder / "CHANGELOG.md", f"# Changelog\n\n## {plan.recipe.version}\n\n- First release.\n")
+    said = "Compared with no earlier version; `zhiling diff EARLIER THIS --write` says here what changed."
+    write_text(folder / "CHANGELOG.md", f"# Changelog\n\n## {recipe.version}\n\n- {said}\n")
 
 
 def _share(leak: Mapping[str, int]) -> float:
