@@ -3,7 +3,8 @@
 In: a release (`--release`; built from recipes/quickstart.yaml where absent), whose real instruction rows all four
 train on, from the same weights, with the loss on completions. Out: a table, and benchmarks/results/train.json.
 Each runs in a process of its own, one after the other. Tokens are those of real text, padding not counted; the
-first step is left out. The peak is that of a 2048 x 2048 x 2048 product measured in the same process. FLOPs of a
+first step is left out. The peak is that of a 2048 x 2048 x 2048 bf16 product on all cores (2 x 2048^3 operations, the
+best of five), measured in the same process when training has just ended. FLOPs of a
 token: 6 x weights of the blocks + 6 x weights of the head x share of supervised tokens + 6 x layers x width x
 mean row length; weights of the last layer that only supervised tokens pass count like the head's.
 """
@@ -63,16 +64,22 @@ def contender(kind: str, preset: str, precision: str, steps: int, work: Path) ->
 
 
 def ours(model: Any, tokenizer: Any, rows: Any, steps: int, bf16: bool, work: Path) -> float:
+    import torch
+
     from zhiling.trainer.batches import Drawn
     from zhiling.trainer.config import InstructSettings
+    from zhiling.trainer.device import use_threads
     from zhiling.trainer.loop import Run, train
     from zhiling.trainer.loss import token_loss
 
     own = InstructSettings(max_steps=steps, batch_rows=BATCH, checkpoint_seconds=1e6, validate_every=1e6)
     batches = Drawn(rows, BATCH, SEED, tokenizer.pad_token_id, "token")
+    threads, workers = torch.get_num_threads(), use_threads(model.num_parameters(), model.device)
     with tempfile.TemporaryDirectory() as folder:
-        train(model, Run("zhiling", batches, batches.some([0], CONTEXT), token_loss, own, Path(folder), bf16))
+        valid = batches.some([0], CONTEXT)
+        train(model, Run("zhiling", batches, valid, token_loss, own, Path(folder), bf16, workers=workers))
         lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    torch.set_num_threads(threads)  # the peak is that of all cores
     first, last = lines[0], lines[-2]  # the last step holds the validation
     return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
 

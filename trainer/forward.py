@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from zhiling.trainer.kernels import LENGTHS, add_norm, attention, gated, make_groups, neighbours
+from zhiling.trainer.kernels import LONGEST, add_norm, attention, gated, neighbours
 
 
 def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None = None) -> Tensor:
@@ -24,7 +24,7 @@ def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None 
     """
     base = model.base_model
     lengths = [b - a for a, b in pairwise(starts)]
-    if is_plain(base) and ids.device.type == "cpu" and max(lengths) <= LENGTHS[-1]:
+    if is_plain(base) and ids.device.type == "cpu" and max(lengths) <= LONGEST:
         return _flat(base, ids, starts, lengths, at)
     found = _padded(base, ids, starts)
     return found if at is None else found.index_select(0, at)
@@ -54,13 +54,10 @@ def padded(ids: Tensor, starts: list[int], pad: int = 0) -> tuple[Tensor, Tensor
 def _flat(base: Any, ids: Tensor, starts: list[int], lengths: list[int], at: Tensor | None) -> Tensor:
     dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
     given = len(ids)
-    if starts[-1] == given:
-        ids = F.pad(ids, (0, 1))  # the last place belongs to no row
     positions = torch.zeros(len(ids))
     positions[: starts[-1]] = torch.cat([torch.arange(n) for n in lengths])
     angles = positions[:, None] * base.rotary_emb.inv_freq[None].float()
     turns = torch.polar(torch.ones_like(angles), angles)
-    groups = make_groups(starts, lengths, len(ids))
     x_ND, more_ND = base.embed_tokens(ids), None
     with torch.autocast("cpu", enabled=False):
         for layer in base.layers:
@@ -69,7 +66,7 @@ def _flat(base: Any, ids: Tensor, starts: list[int], lengths: list[int], at: Ten
             x_ND, y_ND = add_norm(x_ND, more_ND, before.variance_epsilon, dtype)
             turned = (neighbours(part.weight, width) for part in (own.q_proj, own.k_proj))
             qkv = F.linear(y_ND, _joined(before, dtype, *turned, own.v_proj.weight))
-            mixed_ND = attention(qkv.view(len(ids), 3, -1, width), turns, groups)
+            mixed_ND = attention(qkv.view(len(ids), 3, -1, width), turns, starts)
             if layer is base.layers[-1]:  # from here on places no longer mix
                 x_ND, mixed_ND = _picked(x_ND, at, given), _picked(mixed_ND, at, given)
             more_ND = F.linear(mixed_ND, own.o_proj.weight.to(dtype))

@@ -1,43 +1,21 @@
 """Parts of a Llama-like block with backward passes of their own: on processors, fewer passes over memory.
 
-In: tokens of many rows end to end. Out: attention within each row by groups of like length, in plain products, whose
-backward pass beats the fused kernel's two to four times on short rows; a norm that adds what came before; a gate. What
-is kept for the way back is what the products keep anyway.
+In: tokens of many rows end to end. Out: attention within each row, a block of queries at a time, in plain products,
+whose backward pass beats the fused kernel's two to four times on short rows; a norm that adds what came before; a gate.
+What is kept for the way back is what the products keep anyway.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)  # that attention pads to: few shapes, few kernels
-GROUP_ROWS = 4  # rows of a group are padded to a multiple of this, for the same reason
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows of like length: where each (row, position) lies among the tokens, and the way back."""
-
-    slots: Tensor   # (B, T) place among the tokens; the last place, which is no row's, for padding
-    tokens: Tensor  # places of the group's tokens
-    back: Tensor    # for each of them its place in the flattened (B, T)
-
-
-def make_groups(starts: list[int], lengths: list[int], total: int) -> list[Group]:
-    """Rows grouped by the length that they are padded to; `total` tokens, the last of which belongs to no row."""
-    members: dict[int, list[int]] = {}
-    for i, n in enumerate(lengths):
-        members.setdefault(next(level for level in LENGTHS if level >= n), []).append(i)
-    groups = []
-    for level, rows in sorted(members.items()):
-        slots = torch.full((-(-len(rows) // GROUP_ROWS) * GROUP_ROWS, level), total - 1)
-        for b, i in enumerate(rows):
-            slots[b, : lengths[i]] = torch.arange(starts[i], starts[i + 1])
-        back = torch.nonzero(slots.flatten() < total - 1).flatten()
-        groups.append(Group(slots, slots.flatten()[back], back))
-    return groups
+BLOCK = 128    # queries that attention takes at once: what comes after them in their row is not computed
+ROUND = 16     # a row's last queries are filled up to a multiple of this: few shapes, few kernels
+LONGEST = 1024  # tokens of a row: what attention keeps for the way back grows with their square
 
 
 def neighbours(weight: Tensor, width: int) -> Tensor:
@@ -45,12 +23,12 @@ def neighbours(weight: Tensor, width: int) -> Tensor:
     return weight.view(-1, 2, width // 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
-def attention(qkv: Tensor, turns: Tensor, groups: list[Group]) -> Tensor:
+def attention(qkv: Tensor, turns: Tensor, starts: list[int]) -> Tensor:
     """Rotated causal attention within rows: (N, 3, H, K), pairs that turn as neighbours, to (N, H x K).
 
-    `turns` (N, K / 2) are complex. The last token belongs to no row: what stands there is not used.
+    `turns` (N, K / 2) are complex. What stands at tokens of no row is finite and means nothing.
     """
-    found: Tensor = _Attention.apply(qkv, turns, groups)  # type: ignore[no-untyped-call]
+    found: Tensor = _Attention.apply(qkv, turns, starts)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -72,43 +50,56 @@ def _turned(pairs: Tensor, turns: Tensor) -> Tensor:
     return torch.view_as_real(complex_ * turns[:, None, None]).flatten(-2)
 
 
+def _blocks(starts: list[int]) -> Iterator[tuple[int, int, int, int]]:
+    """For each block of queries: its row's beginning, its own, its end when filled up, its row's end.
+
+    The filling reaches into the next row, whose first block comes later and overwrites what was made of it.
+    """
+    for row, end in pairwise(starts):
+        for first in range(row, end, BLOCK):
+            yield row, first, min(first + BLOCK, end + (row - end) % ROUND), end
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, turns: Tensor, groups: list[Group]) -> Tensor:
+    def forward(ctx: Any, qkv: Tensor, turns: Tensor, starts: list[int]) -> Tensor:
         total, _, heads, width = qkv.shape
-        by_head = qkv.new_empty(3, heads, total, width)
-        by_head[:2].copy_(_turned(qkv[:, :2], turns).permute(1, 2, 0, 3))
-        by_head[2].copy_(qkv[:, 2].transpose(0, 1))
-        mixed = qkv.new_zeros(heads, total, width)
+        by_head = qkv.new_empty(3, heads, total + ROUND, width)
+        by_head[:, :, total:] = 0
+        by_head[:2, :, :total].copy_(_turned(qkv[:, :2], turns).permute(1, 2, 0, 3))
+        by_head[2, :, :total].copy_(qkv[:, 2].transpose(0, 1))
+        mixed = torch.zeros_like(by_head[0])
+        before = max(b - a for a, b in pairwise(starts))
+        later = torch.full((BLOCK, BLOCK), float("-inf"), dtype=qkv.dtype).triu_(1)
+        mask = F.pad(later, (before, 0))
         kept = []
-        for group in groups:
-            batch, length = group.slots.shape
-            q, k, v = by_head.index_select(2, group.slots.flatten()).view(3, heads * batch, length, width)
-            mask = torch.full((length, length), float("-inf"), dtype=q.dtype).triu_(1).expand(len(q), -1, -1)
-            shares = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=width**-0.5).softmax(-1)
-            out = torch.bmm(shares, v).view(heads, batch * length, width)
-            mixed.index_copy_(1, group.tokens, out.index_select(1, group.back))
-            kept.append((q, k, v, shares))
-        ctx.kept, ctx.groups, ctx.turns = kept, groups, turns
-        return mixed.transpose(0, 1).flatten(1)
+        for row, first, last, _ in _blocks(starts):
+            k, v = by_head[1:, :, row:last]
+            seen = mask[: last - first, before - (first - row) : before + last - first].expand(heads, -1, -1)
+            shares = torch.baddbmm(seen, by_head[0, :, first:last], k.transpose(1, 2), alpha=width**-0.5).softmax(-1)
+            mixed[:, first:last] = torch.bmm(shares, v)
+            kept.append(shares)
+        ctx.by_head, ctx.kept, ctx.starts, ctx.turns = by_head, kept, starts, turns
+        return mixed[:, :total].transpose(0, 1).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        total, width = len(grads[0]), ctx.kept[0][0].shape[2]
-        grad = grads[0].view(total, -1, width).transpose(0, 1).contiguous()
-        heads = len(grad)
-        grad[:, -1] = 0  # padding
-        by_head = grad.new_zeros(3, heads, total, width)
-        for group, (q, k, v, shares) in zip(ctx.groups, ctx.kept, strict=True):
-            batch, length = group.slots.shape
-            out = grad.index_select(1, group.slots.flatten()).view(heads * batch, length, width)
+        _, heads, room, width = ctx.by_head.shape
+        total = room - ROUND
+        grad = F.pad(grads[0].view(total, heads, width).transpose(0, 1), (0, 0, 0, ROUND))
+        by_head = torch.zeros_like(ctx.by_head)
+        for (row, first, last, end), shares in zip(_blocks(ctx.starts), ctx.kept, strict=True):
+            out, q, (k, v) = grad[:, first:last], ctx.by_head[0, :, first:last], ctx.by_head[1:, :, row:last]
+            if last > end:
+                out = F.pad(out[:, : end - first], (0, 0, 0, last - end))
             inner = torch._softmax_backward_data(torch.bmm(out, v.transpose(1, 2)), shares, -1, shares.dtype)
-            parts = (torch.bmm(inner, k), torch.bmm(inner.transpose(1, 2), q), torch.bmm(shares.transpose(1, 2), out))
-            for part, place in zip(parts, by_head, strict=True):
-                place.index_copy_(1, group.tokens, part.view(heads, batch * length, width).index_select(1, group.back))
+            by_head[0, :, first:last] = torch.bmm(inner, k)
+            by_head[1, :, row:last] += torch.bmm(inner.transpose(1, 2), q)
+            by_head[2, :, row:last] += torch.bmm(shares.transpose(1, 2), out)
         found = grad.new_empty(total, 3, heads, width)
-        found[:, :2].copy_(_turned(by_head[:2].permute(2, 0, 1, 3), ctx.turns.conj() * width**-0.5))
-        found[:, 2].copy_(by_head[2].transpose(0, 1))
+        turned = _turned(by_head[:2, :, :total].permute(2, 0, 1, 3), ctx.turns.conj() * width**-0.5)
+        found[:, :2].copy_(turned)
+        found[:, 2].copy_(by_head[2, :, :total].transpose(0, 1))
         return found, None, None
 
 

@@ -27,6 +27,7 @@ from zhiling.trainer.config import StageSettings
 from zhiling.trainer.distributed import ALONE, Team, share_model, unsynced, whole
 from zhiling.trainer.loss import Loss, OnDevice, on_device
 from zhiling.trainer.optimizers import make_optimizers, rate, set_rates
+from zhiling.trainer.parts import add_gradients, can_part, parts
 from zhiling.trainer.tracking import Tracker
 
 EXPLODED = 5.0  # times the loss of the first steps
@@ -59,6 +60,7 @@ class Run:
     watch: Watch | None = None
     trackers: Sequence[Tracker] = ()
     compiled: bool = False
+    workers: int = 1  # threads that share out the parts of a micro-batch; the weights do not hang on it
 
     @property
     def steps(self) -> int:
@@ -118,7 +120,7 @@ def _steps(
 ) -> None:
     model.train()
     saved = monotonic()
-    for micros, shares in _ahead(run, state, next(model.parameters()).device):
+    for micros, shares in _ahead(model, run, state):
         set_rates(optimizers, rate(state.step, run.steps, run.settings.optimizer))
         loss, due = _step(model, lose, optimizers, run, state, micros, shares, monotonic() - saved)
         state.step += 1
@@ -141,11 +143,11 @@ def _steps(
             saved = monotonic()
 
 
-def _ahead(run: Run, state: State, device: Any) -> Iterator[tuple[list[Micro], list[OnDevice]]]:
+def _ahead(model: Any, run: Run, state: State) -> Iterator[tuple[list[Micro], list[OnDevice]]]:
     """The batches from `state.step` on, and this rank's share on its device, each made during the step before."""
     def make(step: int, micro_tokens: int) -> tuple[list[Micro], list[OnDevice]]:
         micros = run.batches.batch(step, micro_tokens * run.team.world)
-        return micros, [on_device(run.team.share(micro), device) for micro in micros]
+        return micros, _shares(model, run, micros)
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(make, state.step, state.micro_tokens)
@@ -154,6 +156,13 @@ def _ahead(run: Run, state: State, device: Any) -> Iterator[tuple[list[Micro], l
             if step + 1 < run.steps:
                 coming = reader.submit(make, step + 1, size)
             yield made
+
+
+def _shares(model: Any, run: Run, micros: list[Micro]) -> list[OnDevice]:
+    """This rank's part of each micro-batch on its device; alone on a processor, all parts of each."""
+    if run.team.world == 1 and can_part(model):
+        micros = [part for micro in micros for part in parts(micro)]
+    return [on_device(run.team.share(micro), next(model.parameters()).device) for micro in micros]
 
 
 def _step(
@@ -173,7 +182,7 @@ def _step(
             state.micro_tokens = max(1, min(state.micro_tokens, max(m.tokens for m in micros)) // 2)
             note(f"{run.name}: out of memory; micro-batches of {state.micro_tokens} tokens from step {state.step} on")
             micros = run.batches.batch(state.step, state.micro_tokens)
-            shares = [on_device(micro, next(model.parameters()).device) for micro in micros]
+            shares = _shares(model, run, micros)
             torch.cuda.empty_cache()
     trained = [p for p in model.parameters() if p.requires_grad]
     norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, run.settings.optimizer.clip, foreach=True)))
@@ -190,6 +199,8 @@ def _gradients(model: Any, lose: Lose, run: Run, shares: list[OnDevice]) -> torc
     """This rank's part of the batch's loss; the gradients are the whole batch's."""
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device
+    if run.workers > 1 and run.team.world == 1 and can_part(model):
+        return add_gradients(model, lose, shares, run.workers, run.bf16)
     total = torch.zeros((), device=device)
     for i, micro in enumerate(shares):
         with unsynced(lose, last=i == len(shares) - 1):

@@ -273,7 +273,7 @@ def fit(
     ranks = team(settings.parallel)
     device = pick_device()
     torch.manual_seed(draw(settings.seed, "dropout", stage.name) >> 1)
-    use_threads(sum(p.numel() for p in model.parameters()), device)
+    workers = use_threads(sum(p.numel() for p in model.parameters()), device)
     bf16 = bf16_wanted(settings.precision, device)
     model, loss = (adapted.model, adapted.loss) if adapted else (model, token_loss)
     model.to(device)
@@ -289,7 +289,8 @@ def fit(
         flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])
         run = Run(
             stage.name, batches, validation, loss, own, stage.work, bf16, flops, peak_flops(device, bf16), ranks,
-            stage.watch, compiled=device.type == "cuda" if settings.compile == "auto" else settings.compile,
+            stage.watch, workers=workers,
+            compiled=device.type == "cuda" if settings.compile == "auto" else settings.compile,
         )
         if stage.dry:
             cost = plan(model, run).lines()

@@ -46,7 +46,7 @@ def test_only_the_places_that_are_asked_for(model: Any) -> None:
 def test_rows_too_long_for_whole_scores_take_the_librarys_forward(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ids, starts = torch.arange(40), starts_of([30, 8])
     fast = hidden_states(model, ids, starts)
-    monkeypatch.setattr(forward, "LENGTHS", (16,))
+    monkeypatch.setattr(forward, "LONGEST", 16)
     slow = hidden_states(model, ids, starts)
     torch.testing.assert_close(fast[:38], slow[:38], atol=1e-5, rtol=1e-4)
     assert slow.shape == fast.shape

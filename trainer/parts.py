@@ -1,0 +1,59 @@
+"""Gradients of a micro-batch's parts, several at once: on processors, threads that each have a part of their own.
+
+In: micro-batches, a loss, a number of workers. Out: parts, cut by the rows alone and never by the number of workers,
+and their gradients, added in the order of the parts whichever thread ends first. Threads that share one small product
+wait for one another at each; these meet once a step. Only for plain layers, where nothing is drawn at random.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zhiling.trainer.batches import Micro
+from zhiling.trainer.distributed import Team
+from zhiling.trainer.forward import is_plain
+
+PARTS = 2       # that a micro-batch is cut into
+SMALL = 1024    # tokens of a micro-batch that stays whole
+
+
+@cache
+def cores() -> int:
+    """Threads that this process may use, as they were when first asked for."""
+    return torch.get_num_threads()
+
+
+def can_part(model: Any) -> bool:
+    """Whether parts of a micro-batch may be worked on at once: on a processor, and no dropout is drawn."""
+    return next(model.parameters()).device.type == "cpu" and is_plain(model.base_model)
+
+
+def parts(micro: Micro) -> list[Micro]:
+    """A micro-batch in parts of about the same number of tokens; their losses add up to its own."""
+    if micro.tokens < SMALL or len(micro.starts) - 1 < PARTS:
+        return [micro]
+    return [Team(part, PARTS).share(micro) for part in range(PARTS)]
+
+
+def add_gradients(model: Any, lose: Callable[[Any], Tensor], shares: list[Any], workers: int, bf16: bool) -> Tensor:
+    """The sum of the losses of `shares`; their gradients are added to the parameters', in order."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    threads = max(1, torch.get_num_threads() // workers)
+
+    def one(share: Any) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = lose(share)
+        return loss.detach(), torch.autograd.grad(loss, trained, allow_unused=True)
+
+    total = torch.zeros(())
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        for loss, gradients in pool.map(one, shares):
+            total += loss
+            for p, gradient in zip(trained, gradients, strict=True):
+                if gradient is not None:
+                    p.grad = gradient if p.grad is None else p.grad.add_(gradient)
+    return total
