@@ -21,6 +21,7 @@ RECIPES, RESULTS = ROOT / "recipes", ROOT / "docs" / "experiments"
 TEMPLATES = ["question", "cloze", "sorter"]
 PARTS = ("fine-tuning", "instruction", "copies", "pretraining")
 SHOTS: tuple[int | str, ...] = (0, 16, 64, 256, "all")
+MASKED = {"model__family": "encoder", "pretrain__objective": "masked"}
 ADAPTER = {"method": "lora", "rank": 8}
 LIKE_LENGTHS = 512  # tokens of a micro-batch where rows are padded, as they are with adapters: little padding
 Rows = list[dict[str, Any]]
@@ -60,12 +61,12 @@ def reviews(release: Path, side: str) -> Rows:
 def positive(model: Path, release: Path, templates: Sequence[str], rows: Rows) -> list[float]:
     """How probable a model finds it that each review is positive, asked by the mean of templates."""
     from zhiling.templates.pack import read_pack
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.model import load_lm
     from zhiling.trainer.predict import answer
     from zhiling.trainer.tokenizer import load_tokenizer
 
     pack = read_pack(release / "packs" / "zh" / "sentiment")
-    loaded, tokenizer = load_model(model).eval(), load_tokenizer(model)
+    loaded, tokenizer = load_lm(model).eval(), load_tokenizer(model)
     said = answer(loaded, tokenizer, pack, templates, [{"text": row["text"]} for row in rows])
     return [row["probability"] if row["label"] == "positive" else 1 - row["probability"] for row in said]
 
@@ -103,17 +104,22 @@ def forgetting(out: Path, seeds: int) -> None:
 
 
 def data_efficiency(out: Path, seeds: int) -> None:
-    """Sentiment from few texts of each class: after pretraining alone, or after instruction on other tasks too."""
+    """Sentiment from few texts of each class: after pretraining alone, causal or masked, or instruction on other tasks."""
     from zhiling.trainer.stages import finetune, instruct, pretrain
 
     recipe = RECIPES / "data_efficiency.yaml"
     release = release_of(recipe, out)
     base = pretrain(release, settings_of(recipe), out / "base")
-    starts = {"pretrained": base, "instructed": instruct(release, base, settings_of(recipe), out / "instructed")}
+    starts = {
+        "pretrained": base, "instructed": instruct(release, base, settings_of(recipe), out / "instructed"),
+        "masked": pretrain(release, settings_of(recipe, **MASKED), out / "masked"),
+    }
     rows = reviews(release, "test")
     points = []
     for start, way, shots, seed in _grid(starts, seeds):
         changes: dict[str, Any] = {"seed": seed, "finetune__shots_per_class": shots}
+        if start == "masked":
+            changes |= MASKED
         if way == "lora":
             changes |= {"finetune__adapter": ADAPTER, "finetune__micro_tokens": LIKE_LENGTHS,
                         "finetune__optimizer": {"learning_rate": 1e-2}}
@@ -132,7 +138,8 @@ def _grid(starts: Iterable[str], seeds: int) -> Iterator[tuple[str, str, int | s
         for way in ("full", "lora") if seed == 1 else ("full",):
             for shots in SHOTS if (way, seed) == ("full", 1) else SHOTS[1:]:
                 for start in starts:
-                    yield start, way, shots, seed
+                    if (start, way) != ("masked", "lora"):
+                        yield start, way, shots, seed
 
 
 def optimizers(out: Path, seeds: int) -> None:
@@ -236,7 +243,7 @@ def curves(points: Rows) -> None:
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for start, colour in (("pretrained", "#e08a3c"), ("instructed", "#3b7dd8")):
+    for start, colour in (("pretrained", "#e08a3c"), ("instructed", "#3b7dd8"), ("masked", "#3a9d5d")):
         for way, line in (("full", "-"), ("lora", "--")):
             places, middle, low, high = [], [], [], []
             for n, shots in enumerate(SHOTS):
