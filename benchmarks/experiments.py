@@ -121,8 +121,7 @@ def data_efficiency(out: Path, seeds: int) -> None:
         if start == "masked":
             changes |= MASKED
         if way == "lora":
-            changes |= {"finetune__adapter": ADAPTER, "finetune__micro_tokens": LIKE_LENGTHS,
-                        "finetune__optimizer": {"learning_rate": 1e-2}}
+            changes |= {"finetune__adapter": ADAPTER, "finetune__micro_tokens": LIKE_LENGTHS}
         folder = out / "data_efficiency" / f"{start}-{way}-{shots}-{seed}"
         made = finetune(release, starts[start], settings_of(recipe, **changes), folder)
         points.append({"start": start, "way": way, "shots": shots, "seed": seed,
@@ -168,15 +167,16 @@ def full(out: Path, seeds: int) -> None:
 
     recipe = RECIPES / "full.yaml"
     release, plain = release_of(recipe, out), release_of(without_copies(recipe, out), out)
-    bases = {"": pretrain(release, settings_of(recipe), out / "full" / "pretrained"),
-             "pretraining": pretrain(release, settings_of(recipe, pretrain__max_steps=1), out / "full" / "one-step")}
+    skipped = pretrain(release, settings_of(recipe, pretrain__max_steps=1), out / "full" / "one-step")
     rows, runs, together, linear = reviews(release, "test"), [], [], bar(release)
     for without, seed in (*(("", seed) for seed in range(1, seeds + 1)), *((part, 1) for part in PARTS)):
         own = without not in {"", "fine-tuning"}
         home = out / "full" / (f"without-{without}" if own else f"seed-{seed}")
         settings = settings_of(recipe, seed=seed)
         texts = plain if without == "copies" else release
-        model = bases.get(without, bases[""])
+        model = pretrain(release, settings, out / "full" / f"seed-{seed}" / "pretrained")
+        if without == "pretraining":
+            model = skipped
         if without != "instruction":
             model = instruct(texts, model, settings, home / "instructed")
         if without != "fine-tuning":
