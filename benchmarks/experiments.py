@@ -104,7 +104,7 @@ def forgetting(out: Path, seeds: int) -> None:
 
 
 def data_efficiency(out: Path, seeds: int) -> None:
-    """Sentiment from few texts of each class: after pretraining alone, causal or masked, or instruction on other tasks."""
+    """Sentiment from few texts of each class, by models that have read texts, or were instructed on other tasks too."""
     from zhiling.trainer.stages import finetune, instruct, pretrain
 
     recipe = RECIPES / "data_efficiency.yaml"
