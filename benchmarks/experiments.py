@@ -21,6 +21,7 @@ RECIPES, RESULTS = ROOT / "recipes", ROOT / "docs" / "experiments"
 TEMPLATES = ["question", "cloze", "sorter"]
 PARTS = ("fine-tuning", "instruction", "copies", "pretraining")
 SHOTS: tuple[int | str, ...] = (0, 16, 64, 256, "all")
+MASKED = {"model__family": "encoder", "pretrain__objective": "masked"}
 ADAPTER = {"method": "lora", "rank": 8}
 LIKE_LENGTHS = 512  # tokens of a micro-batch where rows are padded, as they are with adapters: little padding
 Rows = list[dict[str, Any]]
@@ -60,12 +61,12 @@ def reviews(release: Path, side: str) -> Rows:
 def positive(model: Path, release: Path, templates: Sequence[str], rows: Rows) -> list[float]:
     """How probable a model finds it that each review is positive, asked by the mean of templates."""
     from zhiling.templates.pack import read_pack
-    from zhiling.trainer.model import load_model
+    from zhiling.trainer.model import load_lm
     from zhiling.trainer.predict import answer
     from zhiling.trainer.tokenizer import load_tokenizer
 
     pack = read_pack(release / "packs" / "zh" / "sentiment")
-    loaded, tokenizer = load_model(model).eval(), load_tokenizer(model)
+    loaded, tokenizer = load_lm(model).eval(), load_tokenizer(model)
     said = answer(loaded, tokenizer, pack, templates, [{"text": row["text"]} for row in rows])
     return [row["probability"] if row["label"] == "positive" else 1 - row["probability"] for row in said]
 
@@ -103,20 +104,24 @@ def forgetting(out: Path, seeds: int) -> None:
 
 
 def data_efficiency(out: Path, seeds: int) -> None:
-    """Sentiment from few texts of each class: after pretraining alone, or after instruction on other tasks too."""
+    """Sentiment from few texts of each class, by models that have read texts, or were instructed on other tasks too."""
     from zhiling.trainer.stages import finetune, instruct, pretrain
 
     recipe = RECIPES / "data_efficiency.yaml"
     release = release_of(recipe, out)
     base = pretrain(release, settings_of(recipe), out / "base")
-    starts = {"pretrained": base, "instructed": instruct(release, base, settings_of(recipe), out / "instructed")}
+    starts = {
+        "pretrained": base, "instructed": instruct(release, base, settings_of(recipe), out / "instructed"),
+        "masked": pretrain(release, settings_of(recipe, **MASKED), out / "masked"),
+    }
     rows = reviews(release, "test")
     points = []
     for start, way, shots, seed in _grid(starts, seeds):
         changes: dict[str, Any] = {"seed": seed, "finetune__shots_per_class": shots}
+        if start == "masked":
+            changes |= MASKED
         if way == "lora":
-            changes |= {"finetune__adapter": ADAPTER, "finetune__micro_tokens": LIKE_LENGTHS,
-                        "finetune__optimizer": {"learning_rate": 1e-2}}
+            changes |= {"finetune__adapter": ADAPTER, "finetune__micro_tokens": LIKE_LENGTHS}
         folder = out / "data_efficiency" / f"{start}-{way}-{shots}-{seed}"
         made = finetune(release, starts[start], settings_of(recipe, **changes), folder)
         points.append({"start": start, "way": way, "shots": shots, "seed": seed,
@@ -132,7 +137,8 @@ def _grid(starts: Iterable[str], seeds: int) -> Iterator[tuple[str, str, int | s
         for way in ("full", "lora") if seed == 1 else ("full",):
             for shots in SHOTS if (way, seed) == ("full", 1) else SHOTS[1:]:
                 for start in starts:
-                    yield start, way, shots, seed
+                    if (start, way) != ("masked", "lora"):
+                        yield start, way, shots, seed
 
 
 def optimizers(out: Path, seeds: int) -> None:
@@ -161,15 +167,16 @@ def full(out: Path, seeds: int) -> None:
 
     recipe = RECIPES / "full.yaml"
     release, plain = release_of(recipe, out), release_of(without_copies(recipe, out), out)
-    bases = {"": pretrain(release, settings_of(recipe), out / "full" / "pretrained"),
-             "pretraining": pretrain(release, settings_of(recipe, pretrain__max_steps=1), out / "full" / "one-step")}
+    skipped = pretrain(release, settings_of(recipe, pretrain__max_steps=1), out / "full" / "one-step")
     rows, runs, together, linear = reviews(release, "test"), [], [], bar(release)
     for without, seed in (*(("", seed) for seed in range(1, seeds + 1)), *((part, 1) for part in PARTS)):
         own = without not in {"", "fine-tuning"}
         home = out / "full" / (f"without-{without}" if own else f"seed-{seed}")
         settings = settings_of(recipe, seed=seed)
         texts = plain if without == "copies" else release
-        model = bases.get(without, bases[""])
+        model = pretrain(release, settings, out / "full" / f"seed-{seed}" / "pretrained")
+        if without == "pretraining":
+            model = skipped
         if without != "instruction":
             model = instruct(texts, model, settings, home / "instructed")
         if without != "fine-tuning":
@@ -236,7 +243,7 @@ def curves(points: Rows) -> None:
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
-    for start, colour in (("pretrained", "#e08a3c"), ("instructed", "#3b7dd8")):
+    for start, colour in (("pretrained", "#e08a3c"), ("instructed", "#3b7dd8"), ("masked", "#3a9d5d")):
         for way, line in (("full", "-"), ("lora", "--")):
             places, middle, low, high = [], [], [], []
             for n, shots in enumerate(SHOTS):
