@@ -82,10 +82,15 @@ def flops_per_token(model: Any, learned: float, row: float) -> float:
 
 @cache
 def peak_flops(device: Any, bf16: bool, size: int = 2048) -> float:
-    """Operations a second of a square product of `size`, as measured once here: the best of five."""
+    """Operations a second of a square product of `size` on all cores, as measured once here: the best of five."""
     from time import perf_counter
 
     import torch
+
+    from zhiling.trainer.parts import cores
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())  # workers use them all, however few threads one product has
 
     matrix = torch.ones(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
     best = float("inf")
@@ -95,4 +100,5 @@ def peak_flops(device: Any, bf16: bool, size: int = 2048) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         best = min(best, perf_counter() - start)
+    torch.set_num_threads(threads)
     return 2.0 * size**3 / best

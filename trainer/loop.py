@@ -147,7 +147,7 @@ def _ahead(model: Any, run: Run, state: State) -> Iterator[tuple[list[Micro], li
     """The batches from `state.step` on, and this rank's share on its device, each made during the step before."""
     def make(step: int, micro_tokens: int) -> tuple[list[Micro], list[OnDevice]]:
         micros = run.batches.batch(step, micro_tokens * run.team.world)
-        return micros, _shares(model, run, micros)
+        return micros, shares_of(model, run, micros)
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(make, state.step, state.micro_tokens)
@@ -158,7 +158,7 @@ def _ahead(model: Any, run: Run, state: State) -> Iterator[tuple[list[Micro], li
             yield made
 
 
-def _shares(model: Any, run: Run, micros: list[Micro]) -> list[OnDevice]:
+def shares_of(model: Any, run: Run, micros: list[Micro]) -> list[OnDevice]:
     """This rank's part of each micro-batch on its device; alone on a processor, all parts of each."""
     if run.team.world == 1 and can_part(model):
         micros = [part for micro in micros for part in parts(micro)]
@@ -172,7 +172,7 @@ def _step(
     """One optimizer step on a global batch: the loss before it, and whether the leader's clock asks to save."""
     while True:
         try:
-            total = _gradients(model, lose, run, shares)
+            total = gradients(model, lose, run, shares)
             break
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error) or max(len(m.starts) for m in micros) == 2:
@@ -182,7 +182,7 @@ def _step(
             state.micro_tokens = max(1, min(state.micro_tokens, max(m.tokens for m in micros)) // 2)
             note(f"{run.name}: out of memory; micro-batches of {state.micro_tokens} tokens from step {state.step} on")
             micros = run.batches.batch(state.step, state.micro_tokens)
-            shares = _shares(model, run, micros)
+            shares = shares_of(model, run, micros)
             torch.cuda.empty_cache()
     trained = [p for p in model.parameters() if p.requires_grad]
     norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, run.settings.optimizer.clip, foreach=True)))
@@ -195,7 +195,7 @@ def _step(
     return loss, bool(due)
 
 
-def _gradients(model: Any, lose: Lose, run: Run, shares: list[OnDevice]) -> torch.Tensor:
+def gradients(model: Any, lose: Lose, run: Run, shares: list[OnDevice]) -> torch.Tensor:
     """This rank's part of the batch's loss; the gradients are the whole batch's."""
     model.zero_grad(set_to_none=True)
     device = next(model.parameters()).device

@@ -6,12 +6,13 @@ forward pass, a third of a step, over the validation rows as often as they are a
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
 from zhiling.trainer.batches import Micro
-from zhiling.trainer.loop import Run
+from zhiling.trainer.distributed import ALONE
+from zhiling.trainer.loop import Run, gradients, shares_of
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,17 @@ def _second_step(model: Any, run: Run, micros: list[Micro]) -> float:
     """Seconds of one step, the second of two: the first one is slower."""
     import torch
 
-    from zhiling.trainer.loss import on_device
     from zhiling.trainer.optimizers import make_optimizers
 
     device = next(model.parameters()).device
     optimizers = make_optimizers(model.train(), run.settings.optimizer)
+    alone = replace(run, team=ALONE)
     start = 0.0
     for _ in range(2):
         start = perf_counter()
-        for micro in micros:
-            with torch.autocast(device.type, torch.bfloat16, enabled=run.bf16):
-                loss = run.loss(model, on_device(micro, device))
-            loss.backward()  # type: ignore[no-untyped-call]
+        gradients(model, lambda micro: run.loss(model, micro), alone, shares_of(model, alone, micros))
         for optimizer in optimizers:
             optimizer.step()
-        model.zero_grad(set_to_none=True)
         if device.type == "cuda":
             torch.cuda.synchronize()
     return perf_counter() - start
