@@ -30,11 +30,23 @@ def test_workers_do_not_change_a_bit_and_parts_add_up_to_the_whole(
         return total, [p.grad for p in model.parameters()]
 
     one, two, two_again = found(cut * 3, 1), found(cut * 3, 2), found(cut * 3, 2)
-    for other in (two, two_again):
+    plainly = backward(model, cut * 3, bf16)  # as where there is one core
+    for other in (two, two_again, plainly):
         assert torch.equal(one[0], other[0])
         assert all(map(torch.equal, one[1], other[1]))
     if not bf16:
         torch.testing.assert_close(found(cut, 2), found([micro], 1), rtol=1e-4, atol=1e-6)
+
+
+def backward(model: Any, micros: list[Any], bf16: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    model.zero_grad(set_to_none=True)
+    total = torch.zeros(())
+    for micro in micros:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = token_loss(model, on_device(micro, torch.device("cpu")))
+        loss.backward()
+        total += loss.detach()
+    return total, [p.grad for p in model.parameters()]
 
 
 def test_a_small_micro_batch_stays_whole(release: Path, tokenizer: Any, tmp_path: Path) -> None:
