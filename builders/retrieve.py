@@ -207,9 +207,9 @@ def _find(row: Mapping[str, Any], scores: Scores, shelf: Shelf, job: FindJob) ->
         return {"id": name, "passages": [], "gold": [], "left_out": False, "refused": why}
     left_out = bool(gold) and uniform(job.seed, "without gold", name) < wanted.without_gold
     shown = [] if left_out else gold
-    barred = {*map(fold, gold), *(shelf.held_out if row["split"] == "train" else ())}
+    barred = shelf.held_out if row["split"] == "train" else frozenset[str]()
     answer = fold(row[wanted.answer]) if wanted.answer and gold else ""
-    company = _company(barred, answer, scores, shelf, wanted.count - len(shown))
+    company = _company({*map(fold, gold)}, barred, answer, scores, shelf, wanted.count - len(shown))
     total = len(shown) + len(company)
     places = sorted(shuffled(range(total), job.seed, "gold rank", name)[: len(shown)])
     passages = list(company)
@@ -218,14 +218,16 @@ def _find(row: Mapping[str, Any], scores: Scores, shelf: Shelf, job: FindJob) ->
     return {"id": name, "passages": passages, "gold": [p + 1 for p in places], "left_out": left_out, "refused": None}
 
 
-def _company(taken: set[str], answer: str, scores: Scores, shelf: Shelf, count: int) -> list[str]:
+def _company(
+    taken: set[str], barred: Set[str], answer: str, scores: Scores, shelf: Shelf, count: int
+) -> list[str]:
     """The nearest passages that have something of the question and, where there is a gold one, no answer to it."""
     found: list[str] = []
     for place in ranked(scores) if count else ():
         folded = shelf.folded[place]
         if scores[place] <= 0 or len(found) == count:
             break
-        if folded not in taken and not (answer and answer in folded):
+        if folded not in taken and folded not in barred and not (answer and answer in folded):
             taken.add(folded)
             found.append(shelf.texts[place])
     return found
