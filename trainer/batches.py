@@ -6,7 +6,7 @@ add up to the loss of the batch however it is cut.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -33,6 +33,19 @@ class Micro:
     def tokens(self) -> int:
         """Real tokens."""
         return self.starts[-1]
+
+    def only(self, rows: Sequence[int]) -> "Micro":
+        """The rows called `rows`, in their order, with what they weigh; `rows` of the whole stay named."""
+        starts, mine = np.asarray(self.starts), np.asarray(rows)
+        begins = np.concatenate([[0], np.cumsum(starts[mine + 1] - starts[mine])])
+        ids = np.concatenate([self.ids[starts[i] : starts[i + 1]] for i in mine])
+        ids = np.pad(ids, (0, -len(ids) % ROUND))
+        row = np.searchsorted(starts, self.at, "right") - 1
+        kept = np.isin(row, mine)
+        at = self.at[kept] - starts[row[kept]] + begins[np.searchsorted(mine, row[kept])]
+        return replace(
+            self, ids=ids, starts=begins.tolist(), at=at, targets=self.targets[kept], weights=self.weights[kept]
+        )
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,19 @@
 In: a classifier, its tokenizer, texts. Out: one answer a text, read as in training: a text too long loses its middle.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zhiling.templates.pack import Pack
 from zhiling.trainer.data import cut_middle
 from zhiling.trainer.labelled import join, separator, spans_of
 from zhiling.trainer.model import context_of
 from zhiling.trainer.tokenizer import cut_mark_of, frame_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Read = tuple[list[int], list[tuple[int, int]]]  # tokens, and each one's place in the text (empty for what is no text)
 
@@ -59,7 +63,7 @@ def label_shares(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[dict[
     """For each text the probability of each label."""
     names = model.config.id2label
     found: list[dict[str, float]] = [{} for _ in texts]
-    for members, logits in _answers(model, tokenizer, _read(tokenizer, texts, context_of(model.config))):
+    for members, _, logits in _answers(model, _read(tokenizer, texts, context_of(model.config)), text_logits):
         for i, row in zip(members, logits.softmax(-1).tolist(), strict=True):
             found[i] = {names[k]: share for k, share in enumerate(row)}
     return found
@@ -69,11 +73,11 @@ def spans(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[list[dict[st
     """For each text its labelled spans: `start`, `end`, `text`, `label`."""
     names, rows = model.config.id2label, _read(tokenizer, texts, context_of(model.config))
     found: list[list[dict[str, Any]]] = [[] for _ in texts]
-    for members, logits in _answers(model, tokenizer, rows):
+    for members, starts, logits in _answers(model, rows, token_logits):
         best = logits.argmax(-1).tolist()
-        for i, labels in zip(members, best, strict=True):
+        for i, start in zip(members, starts, strict=False):
             places = rows[i][1]
-            said = spans_of(places, [names[k] for k in labels[: len(places)]])
+            said = spans_of(places, [names[k] for k in best[start : start + len(places)]])
             found[i] = [{"start": a, "end": b, "text": texts[i][a:b], "label": label} for a, b, label in said]
     return found
 
@@ -92,23 +96,64 @@ def _read(tokenizer: Any, texts: Sequence[str], context: int) -> list[Read]:
     return rows
 
 
-def _answers(model: Any, tokenizer: Any, rows: Sequence[Read]) -> Iterator[tuple[list[int], Any]]:
-    """Logits of rows of like length together, with the rows' places."""
+def text_logits(model: Any, ids: "Tensor", starts: list[int]) -> "Tensor":
+    """A number for each label of each of some texts that lie end to end: what the model's own forward gives."""
+    from zhiling.trainer.forward import padded
+    from zhiling.trainer.loss import below_words
+
+    logits: Tensor
+    pooled = _pooled(model, ids, starts)
+    if pooled is None:
+        ids_BT, real_BT, _ = padded(ids, starts, int(model.config.pad_token_id or 0))
+        logits = model(input_ids=ids_BT, attention_mask=real_BT).logits
+    else:
+        pooled, head = below_words(model, pooled)
+        logits = head(pooled)
+    return logits
+
+
+def token_logits(model: Any, ids: "Tensor", starts: list[int], at: "Tensor | None" = None) -> "Tensor":
+    """A number for each label of each token at `at`, or of all, of texts that lie end to end."""
+    from zhiling.trainer.forward import hidden_states
+    from zhiling.trainer.loss import below_words
+
+    hidden, head = below_words(model, hidden_states(model, ids, starts, at))
+    logits: Tensor = head(hidden)
+    return logits
+
+
+def _pooled(model: Any, ids: "Tensor", starts: list[int]) -> "Tensor | None":
+    """One hidden state for each text, gathered as its family does; None where the library must gather it."""
     import torch
 
-    from zhiling.trainer.forward import padded
+    from zhiling.trainer.forward import fits, hidden_states, is_plain
+
+    if not (is_plain(model.base_model) and fits(ids, starts)):
+        return None
+    if model.config.model_type == "llama":  # its last token, but for the padding's, which may end texts too
+        last = torch.tensor(starts[1:]) - 1
+        return None if (ids[last] == model.config.pad_token_id).any() else hidden_states(model, ids, starts, last)
+    if model.config.classifier_pooling == "cls":
+        return hidden_states(model, ids, starts, torch.tensor(starts[:-1]))
+    hidden = hidden_states(model, ids, starts)
+    return torch.stack([hidden[a:b].mean(0) for a, b in pairwise(starts)])
+
+
+def _answers(
+    model: Any, rows: Sequence[Read], logits_of: "Callable[[Any, Tensor, list[int]], Tensor]"
+) -> "Iterator[tuple[list[int], list[int], Tensor]]":
+    """Which rows, where each begins, and their logits: rows of like length at a time."""
+    import torch
+
     from zhiling.trainer.scoring import length_batches
 
-    lengths = [len(tokens) for tokens, _ in rows]
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        for members in length_batches(lengths):
-            starts = [0]
-            for i in members:
-                starts.append(starts[-1] + lengths[i])
-            ids = torch.tensor([token for i in members for token in rows[i][0]], device=model.device)
-            ids_BT, real_BT, _ = padded(ids, starts, pad)
-            yield members, model(input_ids=ids_BT, attention_mask=real_BT).logits.float().cpu()
+    for members in length_batches([len(tokens) for tokens, _ in rows]):
+        starts = [0]
+        for i in members:
+            starts.append(starts[-1] + len(rows[i][0]))
+        ids = torch.tensor([token for i in members for token in rows[i][0]], device=model.device)
+        with torch.inference_mode():
+            yield members, starts, logits_of(model, ids, starts).float().cpu()
     model.train(was_training)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from zhiling.console import set_verbosity
 from zhiling.errors import UserError
 
@@ -44,21 +42,12 @@ class Team:
         """The rows of a micro-batch that are this rank's; where there are none, a row that weighs nothing."""
         if self.world == 1:
             return micro
-        from zhiling.trainer.batches import ROUND
-
-        starts = np.asarray(micro.starts)
-        mine = np.arange(self.rank, len(starts) - 1, self.world)  # rows come by length: every rank gets long and short
-        idle = not len(mine)
-        if idle:
-            mine = np.array([len(starts) - 2])
-        begins = np.concatenate([[0], np.cumsum(starts[mine + 1] - starts[mine])])
-        ids = np.concatenate([micro.ids[starts[i] : starts[i + 1]] for i in mine])
-        ids = np.pad(ids, (0, -len(ids) % ROUND))
-        row = np.searchsorted(starts, micro.at, "right") - 1
-        kept = np.isin(row, mine)
-        at = micro.at[kept] - starts[row[kept]] + begins[np.searchsorted(mine, row[kept])]
-        weights = micro.weights[kept] * (0 if idle else 1)
-        return replace(micro, ids=ids, starts=begins.tolist(), at=at, targets=micro.targets[kept], weights=weights)
+        count = len(micro.starts) - 1
+        mine = range(self.rank, count, self.world)  # rows come by length: every rank gets long and short
+        if mine:
+            return micro.only(mine)
+        last = micro.only([count - 1])
+        return replace(last, weights=last.weights * 0)
 
     def sum(self, values: "Tensor") -> "Tensor":
         """The sum over all ranks."""

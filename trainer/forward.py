@@ -1,10 +1,9 @@
-"""A Llama-like decoder's hidden states for rows of any length, without padding; equal to the library's own.
+"""Hidden states for rows of any length, without padding where layers are plain; equal to the library's own.
 
 In: a model and rows end to end, and where a hidden state is asked for. Out: what `model.base_model` gives there for
 each row alone. On processors and for plain layers the rows stay end to end through every product, projections that
 share an input are one product, which takes in the weight of the norm before it, and the last layer works only where
-it is asked. Elsewhere rows are padded on the right, which causal attention never sees, and the library's forward is
-used.
+it is asked. Elsewhere rows are padded on the right, and the library's forward is used.
 """
 
 from itertools import pairwise
@@ -12,9 +11,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
-from zhiling.trainer.kernels import LONGEST, add_norm, attention, gated, neighbours
+from zhiling.trainer.blocks import Stack, stack_of
+from zhiling.trainer.kernels import LONGEST, add_norm, attention, gated, neighbours, tiles
 
 
 def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None = None) -> Tensor:
@@ -23,11 +23,16 @@ def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None 
     `ids` (N,) are tokens; row i begins at `starts[i]`; the last is the end.
     """
     base = model.base_model
-    lengths = [b - a for a, b in pairwise(starts)]
-    if is_plain(base) and ids.device.type == "cpu" and max(lengths) <= LONGEST:
-        return _flat(base, ids, starts, lengths, at)
+    stack = stack_of(base) if fits(ids, starts) else None
+    if stack:
+        return _flat(stack, ids, starts, at)
     found = _padded(base, ids, starts)
     return found if at is None else found.index_select(0, at)
+
+
+def fits(ids: Tensor, starts: list[int]) -> bool:
+    """Whether rows may stay end to end: on a processor, none too long."""
+    return ids.device.type == "cpu" and max(b - a for a, b in pairwise(starts)) <= LONGEST
 
 
 def _padded(base: Any, ids: Tensor, starts: list[int]) -> Tensor:
@@ -51,58 +56,49 @@ def padded(ids: Tensor, starts: list[int], pad: int = 0) -> tuple[Tensor, Tensor
     return ids_BT.view(-1, width), real_BT.view(-1, width), places_N
 
 
-def _flat(base: Any, ids: Tensor, starts: list[int], lengths: list[int], at: Tensor | None) -> Tensor:
+def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Tensor:
     dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
-    given = len(ids)
-    positions = torch.zeros(len(ids))
-    positions[: starts[-1]] = torch.cat([torch.arange(n) for n in lengths])
-    angles = positions[:, None] * base.rotary_emb.inv_freq[None].float()
-    turns = torch.polar(torch.ones_like(angles), angles)
-    x_ND, more_ND = base.embed_tokens(ids), None
+    total, asked = len(ids), {block.window: block.inv_freq for block in stack.blocks}
+    seen = {window: tiles(starts, stack.causal, window, dtype) for window in asked}
+    turns = {window: _turns(inv_freq, starts, total) for window, inv_freq in asked.items()}
+    norm = stack.eps, stack.centred
     with torch.autocast("cpu", enabled=False):
-        for layer in base.layers:
-            own, mlp, width = layer.self_attn, layer.mlp, layer.self_attn.head_dim
-            before, between = layer.input_layernorm, layer.post_attention_layernorm
-            x_ND, y_ND = add_norm(x_ND, more_ND, before.variance_epsilon, dtype)
-            turned = (neighbours(part.weight, width) for part in (own.q_proj, own.k_proj))
-            qkv = F.linear(y_ND, _joined(before, dtype, *turned, own.v_proj.weight))
-            mixed_ND = attention(qkv.view(len(ids), 3, -1, width), turns, starts)
-            if layer is base.layers[-1]:  # from here on places no longer mix
-                x_ND, mixed_ND = _picked(x_ND, at, given), _picked(mixed_ND, at, given)
-            more_ND = F.linear(mixed_ND, own.o_proj.weight.to(dtype))
-            x_ND, y_ND = add_norm(x_ND, more_ND, between.variance_epsilon, dtype)
-            both = F.linear(y_ND, _joined(between, dtype, mlp.gate_proj.weight, mlp.up_proj.weight))
-            more_ND = F.linear(gated(both), mlp.down_proj.weight.to(dtype))
-        _, y_ND = add_norm(x_ND, more_ND, base.norm.variance_epsilon, torch.float32)
-        found: Tensor = y_ND * base.norm.weight
+        x_ND, more_ND = stack.embed(ids), None
+        for block in stack.blocks:
+            if block.before is None:
+                y_ND = x_ND.to(dtype)
+            else:
+                x_ND, y_ND = add_norm(x_ND, more_ND, *norm, dtype)
+            weights = [part.weight for part in block.qkv]
+            q, k, v = weights if len(weights) == 3 else weights[0].chunk(3)
+            turned = neighbours(q, stack.width), neighbours(k, stack.width)
+            qkv = F.linear(y_ND, _joined(block.before, dtype, *turned, v)).view(total, 3, -1, stack.width)
+            mixed_ND = attention(qkv, turns[block.window], seen[block.window])
+            if block is stack.blocks[-1] and at is not None:  # from here on places no longer mix
+                x_ND, mixed_ND = x_ND.index_select(0, at), mixed_ND.index_select(0, at)
+            more_ND = F.linear(mixed_ND, block.out.weight.to(dtype))
+            x_ND, y_ND = add_norm(x_ND, more_ND, *norm, dtype)
+            both = F.linear(y_ND, _joined(block.between, dtype, *(part.weight for part in block.up)))
+            more_ND = F.linear(gated(both, stack.gate), block.down.weight.to(dtype))
+        _, y_ND = add_norm(x_ND, more_ND, *norm, torch.float32)
+        found: Tensor = y_ND * stack.norm.weight
         return found
 
 
-def _picked(x: Tensor, at: Tensor | None, given: int) -> Tensor:
-    return x[:given] if at is None else x.index_select(0, at)
+def _turns(inv_freq: Tensor, starts: list[int], total: int) -> Tensor:
+    """The rotation at each token, from its place in its row: (N, K / 2), complex."""
+    positions = torch.zeros(total)
+    positions[: starts[-1]] = torch.cat([torch.arange(b - a) for a, b in pairwise(starts)])
+    angles = positions[:, None] * inv_freq[None].float()
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def _joined(norm: Any | None, dtype: torch.dtype, *weights: Tensor) -> Tensor:
+    """Weights of products that share an input, and the weight of the norm before them, as one."""
+    joined = torch.cat(weights)
+    return (joined if norm is None else joined * norm.weight).to(dtype)
 
 
 def is_plain(base: Any) -> bool:
-    """Whether `base` is a Llama of plain layers: no biases, no adapters, no grouped heads, no scaled rotation."""
-    config = base.config
-    if not hasattr(base, "layers"):  # a tuned prompt's wrapper
-        return False
-    if config.model_type != "llama" or config.num_key_value_heads != config.num_attention_heads:
-        return False
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type", "default") != "default" or config.hidden_act != "silu":
-        return False
-    layer = base.layers[0]
-    if layer.gradient_checkpointing or layer._compiled_call_impl is not None:
-        return False  # what is done around a block happens when the block is called
-    linears = [*layer.self_attn.children(), layer.mlp.gate_proj, layer.mlp.up_proj, layer.mlp.down_proj]
-    return all(
-        type(part) is nn.Linear and part.bias is None and type(part.weight) is nn.Parameter  # a DTensor is parted
-        for part in linears
-    )
-
-
-def _joined(norm: Any, dtype: torch.dtype, *weights: Tensor) -> Tensor:
-    """Weights of products that share an input, and the weight of the norm before them, as one."""
-    joined: Tensor = torch.cat(weights) * norm.weight
-    return joined.to(dtype)
+    """Whether rows of `base` may stay end to end, no dropout being drawn."""
+    return stack_of(base) is not None

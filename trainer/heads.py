@@ -99,21 +99,18 @@ def load_classifier(folder: Path, head: Head, tokenizer: Any, names: list[str], 
 
 def sequence_loss(model: Any, micro: "OnDevice") -> "Tensor":
     """Weighted cross-entropy of each row's label."""
-    from zhiling.trainer.forward import padded
+    from zhiling.trainer.classify import text_logits
     from zhiling.trainer.loss import weighed
 
-    ids_BT, real_BT, _ = padded(micro.ids, micro.starts, int(model.config.pad_token_id))
-    return weighed(model(input_ids=ids_BT, attention_mask=real_BT).logits, micro)
+    return weighed(text_logits(model, micro.ids, micro.starts), micro)
 
 
 def labels_loss(model: Any, micro: "OnDevice") -> "Tensor":
     """Weighted cross-entropy of the labels of tokens."""
-    from zhiling.trainer.forward import padded
+    from zhiling.trainer.classify import token_logits
     from zhiling.trainer.loss import weighed
 
-    ids_BT, real_BT, places_N = padded(micro.ids, micro.starts, int(model.config.pad_token_id))
-    logits_BTC = model(input_ids=ids_BT, attention_mask=real_BT).logits
-    return weighed(logits_BTC.flatten(0, 1).index_select(0, places_N.index_select(0, micro.at)), micro)
+    return weighed(token_logits(model, micro.ids, micro.starts, micro.at), micro)
 
 
 def scores(model: Any, tokenizer: Any, rows: list[Labelled], head: str) -> dict[str, float]:

@@ -160,9 +160,10 @@ def _ahead(model: Any, run: Run, state: State) -> Iterator[tuple[list[Micro], li
 
 def shares_of(model: Any, run: Run, micros: list[Micro]) -> list[OnDevice]:
     """This rank's part of each micro-batch on its device; alone on a processor, all parts of each."""
-    if run.team.world == 1 and can_part(model):
-        micros = [part for micro in micros for part in parts(micro)]
-    return [on_device(run.team.share(micro), next(model.parameters()).device) for micro in micros]
+    device = next(model.parameters()).device
+    if run.team.world == 1 and device.type == "cpu":
+        micros = [part for micro in micros for part in parts(micro, can_part(model))]
+    return [on_device(run.team.share(micro), device) for micro in micros]
 
 
 def _step(

@@ -2,16 +2,18 @@
 
 In: micro-batches, a loss, a number of workers. Out: parts, cut by the rows alone and never by the number of workers,
 and their gradients, added in the order of the parts whichever thread ends first. Threads that share one small product
-wait for one another at each; these meet once a step. Only for plain layers, where nothing is drawn at random.
+wait for one another at each; these meet once a step. Only for plain layers, where nothing is drawn at random; for
+others, whose rows are padded, parts are rows of like length, one part after another.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zhiling.trainer.batches import Micro
 from zhiling.trainer.distributed import Team
@@ -19,6 +21,7 @@ from zhiling.trainer.forward import is_plain
 
 PARTS = 2       # that a micro-batch is cut into
 SMALL = 1024    # tokens of a micro-batch that stays whole
+ALIKE = 0.75    # of the longest row's length that a row has which is padded beside it
 
 
 @cache
@@ -29,14 +32,31 @@ def cores() -> int:
 
 def can_part(model: Any) -> bool:
     """Whether parts of a micro-batch may be worked on at once: on a processor, and no dropout is drawn."""
-    return next(model.parameters()).device.type == "cpu" and is_plain(model.base_model)
+    if next(model.parameters()).device.type != "cpu" or not is_plain(model.base_model):
+        return False
+    return not any(isinstance(part, nn.Dropout) and part.p for part in model.modules())
 
 
-def parts(micro: Micro) -> list[Micro]:
-    """A micro-batch in parts of about the same number of tokens; their losses add up to its own."""
+def parts(micro: Micro, plain: bool) -> list[Micro]:
+    """A micro-batch in parts whose losses add up to its own: of about the same number of tokens where layers are
+    `plain`, else of rows of like length.
+    """
+    if not plain:
+        return _alike(micro)
     if micro.tokens < SMALL or len(micro.starts) - 1 < PARTS:
         return [micro]
     return [Team(part, PARTS).share(micro) for part in range(PARTS)]
+
+
+def _alike(micro: Micro) -> list[Micro]:
+    groups: list[list[int]] = []
+    width = 0.0
+    for row, (start, end) in enumerate(pairwise(micro.starts)):  # the longest come first
+        if not groups or end - start < ALIKE * width:
+            groups.append([])
+            width = end - start
+        groups[-1].append(row)
+    return [micro.only(group) for group in groups]
 
 
 def add_gradients(model: Any, lose: Callable[[Any], Tensor], shares: list[Any], workers: int, bf16: bool) -> Tensor:
