@@ -68,12 +68,13 @@ def ours(model: Any, tokenizer: Any, rows: Any, steps: int, bf16: bool, work: Pa
 
     from zhiling.trainer.batches import Drawn
     from zhiling.trainer.config import InstructSettings
-    from zhiling.trainer.device import use_threads
+    from zhiling.trainer.device import keep_memory, use_threads
     from zhiling.trainer.loop import Run, train
     from zhiling.trainer.loss import token_loss
 
     own = InstructSettings(max_steps=steps, batch_rows=BATCH, checkpoint_seconds=1e6, validate_every=1e6)
     batches = Drawn(rows, BATCH, SEED, tokenizer.pad_token_id, "token")
+    keep_memory()
     threads, workers = torch.get_num_threads(), use_threads(model.num_parameters(), model.device)
     with tempfile.TemporaryDirectory() as folder:
         valid = batches.some([0], CONTEXT)

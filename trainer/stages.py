@@ -260,6 +260,7 @@ def fit(
         bf16_wanted,
         checkpoint_activations,
         flops_per_token,
+        keep_memory,
         peak_flops,
         pick_device,
         use_threads,
@@ -272,6 +273,7 @@ def fit(
 
     ranks = team(settings.parallel)
     device = pick_device()
+    keep_memory()
     torch.manual_seed(draw(settings.seed, "dropout", stage.name) >> 1)
     workers = use_threads(sum(p.numel() for p in model.parameters()), device)
     bf16 = bf16_wanted(settings.precision, device)
