@@ -7,6 +7,7 @@ add up to the loss of the batch however it is cut.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ from zhiling.seeds import draw
 from zhiling.trainer.data import IntArray, Rows
 
 Average = Literal["token", "example"]
-ROUND = 256  # micro-batches are filled up to a multiple of this many tokens: few shapes, few kernels
+ROUND = 64  # micro-batches are filled up to a multiple of this many tokens: few shapes, few kernels
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Micro:
     def tokens(self) -> int:
         """Real tokens."""
         return self.starts[-1]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [b - a for a, b in pairwise(self.starts)]
 
     def only(self, rows: Sequence[int]) -> "Micro":
         """The rows called `rows`, in their order, with what they weigh; `rows` of the whole stay named."""
@@ -94,6 +100,17 @@ class Batches(Protocol):
 def order(seed: int, epoch: int, count: int) -> IntArray:
     """The order of `count` rows in an epoch."""
     return np.random.Generator(np.random.PCG64(draw(seed, "order", str(epoch)))).permutation(count)
+
+
+def deal(lengths: Sequence[int], ways: int) -> list[list[int]]:
+    """Rows of these lengths dealt out, each to whoever has the fewest tokens so far; in their order."""
+    hands: list[list[int]] = [[] for _ in range(ways)]
+    tokens = [0] * ways
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        least = tokens.index(min(tokens))
+        hands[least].append(row)
+        tokens[least] += lengths[row]
+    return [sorted(hand) for hand in hands]
 
 
 def cut(rows: Sequence[Row], micro_tokens: int, pad: int, average: Average) -> list[Micro]:

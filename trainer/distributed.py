@@ -42,11 +42,12 @@ class Team:
         """The rows of a micro-batch that are this rank's; where there are none, a row that weighs nothing."""
         if self.world == 1:
             return micro
-        count = len(micro.starts) - 1
-        mine = range(self.rank, count, self.world)  # rows come by length: every rank gets long and short
+        from zhiling.trainer.batches import deal
+
+        mine = deal(micro.lengths, self.world)[self.rank]
         if mine:
             return micro.only(mine)
-        last = micro.only([count - 1])
+        last = micro.only([len(micro.starts) - 2])
         return replace(last, weights=last.weights * 0)
 
     def sum(self, values: "Tensor") -> "Tensor":

@@ -9,14 +9,12 @@ others, whose rows are padded, parts are rows of like length, one part after ano
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zhiling.trainer.batches import Micro
-from zhiling.trainer.distributed import Team
+from zhiling.trainer.batches import Micro, deal
 from zhiling.trainer.forward import is_plain
 
 PARTS = 2       # that a micro-batch is cut into
@@ -45,16 +43,16 @@ def parts(micro: Micro, plain: bool) -> list[Micro]:
         return _alike(micro)
     if micro.tokens < SMALL or len(micro.starts) - 1 < PARTS:
         return [micro]
-    return [Team(part, PARTS).share(micro) for part in range(PARTS)]
+    return [micro.only(rows) for rows in deal(micro.lengths, PARTS)]
 
 
 def _alike(micro: Micro) -> list[Micro]:
     groups: list[list[int]] = []
     width = 0.0
-    for row, (start, end) in enumerate(pairwise(micro.starts)):  # the longest come first
-        if not groups or end - start < ALIKE * width:
+    for row, length in enumerate(micro.lengths):  # the longest come first
+        if not groups or length < ALIKE * width:
             groups.append([])
-            width = end - start
+            width = length
         groups[-1].append(row)
     return [micro.only(group) for group in groups]
 

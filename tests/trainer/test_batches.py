@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.trainer.batches import Drawn, Packed, Row, cut
+from zhiling.trainer.batches import ROUND, Drawn, Packed, Row, cut, deal
 from zhiling.trainer.data import Encoded, Rows, encode_texts, read_texts, write_rows
 
 
@@ -69,8 +69,17 @@ def test_weights_of_a_batch_sum_to_one_however_it_is_cut(lengths: list[int], mic
     micros = cut(rows, micro, 0, average)
     assert sum(float(m.weights.sum()) for m in micros) == pytest.approx(1, abs=1e-5)
     assert sum(m.tokens for m in micros) == sum(n - 1 for n in lengths)
-    assert all(m.tokens <= micro for m in micros) and all(len(m.ids) % 256 == 0 for m in micros)
+    assert all(m.tokens <= micro for m in micros) and all(len(m.ids) % ROUND == 0 for m in micros)
     assert sorted(name for m in micros for name in m.rows) == sorted(map(str, range(len(lengths))))
+
+
+@given(lengths=LENGTHS, ways=st.integers(1, 5))
+def test_rows_are_dealt_out_evenly(lengths: list[int], ways: int) -> None:
+    hands = deal(lengths, ways)
+    assert sorted(row for hand in hands for row in hand) == list(range(len(lengths)))
+    tokens = [sum(lengths[row] for row in hand) for hand in hands]
+    assert max(tokens) - min(tokens) <= max(lengths)
+    assert all(hands) or len(lengths) < ways
 
 
 def test_a_row_without_learned_tokens_is_named(tmp_path: Path) -> None:
