@@ -41,8 +41,9 @@ def keep_memory() -> None:
     import ctypes
 
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    for option, value in KEPT.items() if mallopt else ():  # not glibc's: as it was
-        mallopt(option, value)
+    if mallopt:  # other allocators: as it was
+        for option, value in KEPT.items():
+            mallopt(option, value)
 
 
 def bf16_wanted(precision: str, device: Any) -> bool:
