@@ -186,7 +186,10 @@ def _step(
             shares = shares_of(model, run, micros)
             torch.cuda.empty_cache()
     trained = [p for p in model.parameters() if p.requires_grad]
-    norm = float(whole(torch.nn.utils.clip_grad_norm_(trained, run.settings.optimizer.clip, foreach=True)))
+    length = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None], foreach=True)
+    norm = float(whole(length))
+    if norm > run.settings.optimizer.clip:
+        torch.nn.utils.clip_grads_with_norm_(trained, run.settings.optimizer.clip, length, foreach=True)
     due = float(run.team.leads and since_saved >= run.settings.checkpoint_seconds)
     loss, due = run.team.sum(torch.stack([total, total.new_tensor(due)])).tolist()
     if not (math.isfinite(loss) and math.isfinite(norm)):

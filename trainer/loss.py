@@ -86,7 +86,7 @@ class _Chunked(torch.autograd.Function):
             wanted = hiddens.requires_grad or head_weight.requires_grad
             total = torch.zeros((), device=hiddens.device)
             grad_hidden = torch.empty_like(hiddens) if wanted else None
-            grad_head = torch.zeros_like(head_weight) if wanted and head_weight.requires_grad else None
+            grad_head = None
             for i in range(0, len(targets), CHUNK):
                 rows = slice(i, i + CHUNK)
                 hidden, target, weight = hiddens[rows].to(low), targets[rows, None], weights[rows, None]
@@ -98,8 +98,9 @@ class _Chunked(torch.autograd.Function):
                     logits.scatter_add_(1, target, torch.full_like(top, -1.0))
                     grad = logits.mul_(weight).to(low)
                     grad_hidden[rows] = (grad @ head).to(grad_hidden.dtype)
-                    if grad_head is not None:
-                        grad_head += (grad.T @ hidden).to(grad_head.dtype)
+                    if head_weight.requires_grad:
+                        part = (grad.T @ hidden).to(head_weight.dtype)
+                        grad_head = part if grad_head is None else grad_head.add_(part)
         ctx.grads = (grad_hidden, grad_head)
         return total
 
