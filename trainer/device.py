@@ -80,22 +80,25 @@ def flops_per_token(model: Any, learned: float, row: float) -> float:
     """Operations that training needs for one token, backward pass included: 6 for each weight of the blocks, 6 for
     each weight of the head and share of `learned` tokens, 12 x layers x width x tokens that it sees (all of `row`, half
     where it sees those before it) for scores and mixing. Where the last layer works for learned tokens only, its
-    weights count like the head's.
+    weights count like the head's; so do its queries where those are few.
     """
-    from zhiling.trainer.forward import is_plain
+    from zhiling.trainer.forward import FEW, is_plain
     from zhiling.trainer.model import ENCODERS
 
     config, words = model.config, model.get_output_embeddings()
+    layers = float(config.num_hidden_layers)
     # BERT says layer, others layers
     weights = {name: p.numel() for name, p in model.named_parameters() if ".layer" in name and p.ndim == 2}
     blocks = float(sum(weights.values()))
     if is_plain(model.base_model) and words is not None:
         last, behind = f".layers.{config.num_hidden_layers - 1}.", (".mlp.", ".o_proj.", ".Wo.")
         once = sum(n for name, n in weights.items() if last in name and any(part in name for part in behind))
-        blocks -= (1 - learned) * once
+        few = learned * FEW <= 1
+        blocks -= (1 - learned) * (once + few * config.hidden_size**2)
+        layers -= (1 - learned) * few
     head = words.weight.numel() if words is not None else 0  # a classifier has no words
     seen = row if config.model_type in ENCODERS else row / 2
-    return float(6 * blocks + 6 * head * learned + 12 * config.num_hidden_layers * config.hidden_size * seen)
+    return float(6 * blocks + 6 * head * learned + 12 * layers * config.hidden_size * seen)
 
 
 @cache

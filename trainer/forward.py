@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from zhiling.trainer.blocks import Stack, stack_of
-from zhiling.trainer.kernels import LONGEST, add_norm, attention, gated, neighbours, tiles
+from zhiling.trainer.blocks import Block, Stack, stack_of
+from zhiling.trainer.kernels import LONGEST, Tile, add_norm, attention, gated, neighbours, tiles, tiles_at
+
+FEW = 4  # where at most one token in so many is asked for, the last layer's attention is for those alone
 
 
 def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None = None) -> Tensor:
@@ -58,9 +60,9 @@ def padded(ids: Tensor, starts: list[int], pad: int = 0) -> tuple[Tensor, Tensor
 
 def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Tensor:
     dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
-    total, asked = len(ids), {block.window: block.inv_freq for block in stack.blocks}
-    seen = {window: tiles(starts, stack.causal, window, dtype) for window in asked}
-    turns = {window: _turns(inv_freq, starts, total) for window, inv_freq in asked.items()}
+    kinds = {block.window: block.inv_freq for block in stack.blocks}
+    turns = {window: _turns(inv_freq, starts, len(ids)) for window, inv_freq in kinds.items()}
+    seen = {window: tiles(starts, stack.causal, window, dtype) for window in kinds}
     norm = stack.eps, stack.centred
     with torch.autocast("cpu", enabled=False):
         x_ND, more_ND = stack.embed(ids), None
@@ -69,13 +71,11 @@ def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Te
                 y_ND = x_ND.to(dtype)
             else:
                 x_ND, y_ND = add_norm(x_ND, more_ND, *norm, dtype)
-            weights = [part.weight for part in block.qkv]
-            q, k, v = weights if len(weights) == 3 else weights[0].chunk(3)
-            turned = neighbours(q, stack.width), neighbours(k, stack.width)
-            qkv = F.linear(y_ND, _joined(block.before, dtype, *turned, v)).view(total, 3, -1, stack.width)
-            mixed_ND = attention(qkv, turns[block.window], seen[block.window])
-            if block is stack.blocks[-1] and at is not None:  # from here on places no longer mix
-                x_ND, mixed_ND = x_ND.index_select(0, at), mixed_ND.index_select(0, at)
+            if block is stack.blocks[-1] and at is not None:
+                mixed_ND = _mixed_at(stack, block, y_ND, turns[block.window], seen[block.window], starts, at)
+                x_ND = x_ND.index_select(0, at)  # from here on places no longer mix
+            else:
+                mixed_ND = _mixed(stack, block, y_ND, y_ND, (turns[block.window],) * 2, seen[block.window])
             more_ND = F.linear(mixed_ND, block.out.weight.to(dtype))
             x_ND, y_ND = add_norm(x_ND, more_ND, *norm, dtype)
             both = F.linear(y_ND, _joined(block.between, dtype, *(part.weight for part in block.up)))
@@ -83,6 +83,33 @@ def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Te
         _, y_ND = add_norm(x_ND, more_ND, *norm, torch.float32)
         found: Tensor = y_ND * stack.norm.weight
         return found
+
+
+def _mixed(
+    stack: Stack, block: Block, asked: Tensor, told: Tensor, turns: tuple[Tensor, Tensor], seen: list[Tile],
+) -> Tensor:
+    """What the tokens `asked` mix of those `told`."""
+    weights = [part.weight for part in block.qkv]
+    q, k, v = weights if len(weights) == 3 else weights[0].chunk(3)
+    query = F.linear(asked, _joined(block.before, asked.dtype, neighbours(q, stack.width)))
+    keys = F.linear(told, _joined(block.before, told.dtype, neighbours(k, stack.width), v))
+    query, keys = query.view(len(asked), -1, stack.width), keys.view(len(told), 2, -1, stack.width)
+    exact = seen[0].seen.dtype
+    return attention(query.to(exact), keys.to(exact), turns, seen).to(asked.dtype)
+
+
+def _mixed_at(
+    stack: Stack, block: Block, told: Tensor, turns: Tensor, seen: list[Tile], starts: list[int], at: Tensor,
+) -> Tensor:
+    """What the places `at` mix. Few of them ask alone, in float32: odd shapes would each want a bf16 kernel."""
+    if len(at) * FEW > len(told):
+        return _mixed(stack, block, told, told, (turns, turns), seen).index_select(0, at)
+    rising, order = at.sort(stable=True)
+    found = _mixed(
+        stack, block, told.index_select(0, rising), told, (turns.index_select(0, rising), turns),
+        tiles_at(starts, rising, stack.causal, block.window, torch.float32),
+    )
+    return found.index_select(0, order.argsort())
 
 
 def _turns(inv_freq: Tensor, starts: list[int], total: int) -> Tensor:

@@ -23,20 +23,20 @@ GATES: dict[str, tuple[Any, Any]] = {  # a function, and what writes its gradien
 
 
 class Tile(NamedTuple):
-    """A block of queries of one row, and the keys that they see; both may reach over the row's end."""
+    """A block of queries of one row, and the keys that they see; both may be filled up beyond the row."""
 
     first: int
     last: int
+    end: int      # of what is asked for, not filled up
     low: int
     high: int
-    end: int      # of the row
     seen: Tensor  # (queries, keys): 0 where a query sees a key, else minus infinity
 
 
 def tiles(starts: Sequence[int], causal: bool, window: int | None, dtype: torch.dtype) -> list[Tile]:
     """The blocks of queries of all rows: which see what is before them (`causal`), or `window` to either side, or all.
 
-    Queries over a row's end are the next row's, whose own block comes later and overwrites what was made of them.
+    Queries beyond a row's end are the next row's, whose own block comes later and overwrites what was made of them.
     """
     found, masks = [], dict[tuple[int, ...], Tensor]()
     for row, end in pairwise(starts):
@@ -47,15 +47,29 @@ def tiles(starts: Sequence[int], causal: bool, window: int | None, dtype: torch.
             high = last if causal else filled if window is None else min(filled, last + window)
             shape = (last - first, low - first, high - first, min(end, high) - first)
             if shape not in masks:
-                masks[shape] = _mask(*shape, causal, window, dtype)
-            found.append(Tile(first, last, low, high, end, masks[shape]))
+                masks[shape] = _mask(torch.arange(shape[0]), *shape[1:], causal, window, dtype)
+            found.append(Tile(first, last, end, low, high, masks[shape]))
     return found
 
 
-def _mask(queries: int, low: int, high: int, end: int, causal: bool, window: int | None, dtype: torch.dtype) -> Tensor:
-    """What is added to scores; places are counted from the first query."""
-    query, key = torch.arange(queries)[:, None], torch.arange(low, high)
-    hidden = key > query if causal else (key >= end).expand(queries, -1)
+def tiles_at(starts: Sequence[int], at: Tensor, causal: bool, window: int | None, dtype: torch.dtype) -> list[Tile]:
+    """As `tiles`, of queries at places `at` alone, which rise; a tile counts them, not the tokens between."""
+    bounds, found = torch.searchsorted(at, torch.tensor(starts)).tolist(), []
+    for (row, end), (first, last) in zip(pairwise(starts), pairwise(bounds), strict=True):
+        if first < last:
+            own, far = at[first:last], end if window is None else window
+            low = max(row, int(own[0]) - far)
+            high = int(own[-1]) + 1 if causal else min(end, int(own[-1]) + 1 + far)
+            found.append(Tile(first, last, last, low, high, _mask(own, low, high, end, causal, window, dtype)))
+    return found
+
+
+def _mask(
+    queries: Tensor, low: int, high: int, end: int, causal: bool, window: int | None, dtype: torch.dtype
+) -> Tensor:
+    """What is added to scores of queries at these places and keys from `low` to `high`, of a row that ends at `end`."""
+    query, key = queries[:, None], torch.arange(low, high)
+    hidden = key > query if causal else (key >= end).expand(len(query), -1)
     if window is not None:
         hidden = hidden | ((key - query).abs() > window)
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
@@ -66,12 +80,12 @@ def neighbours(weight: Tensor, width: int) -> Tensor:
     return weight.view(-1, 2, width // 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
-def attention(qkv: Tensor, turns: Tensor, blocks: list[Tile]) -> Tensor:
-    """Rotated attention within rows: (N, 3, H, K), pairs that turn as neighbours, to (N, H x K).
+def attention(q: Tensor, kv: Tensor, turns: tuple[Tensor, Tensor], blocks: list[Tile]) -> Tensor:
+    """Rotated attention within rows: (M, H, K) and (N, 2, H, K), pairs that turn as neighbours, to (M, H x K).
 
-    `turns` (N, K / 2) are complex. What stands at tokens of no row is finite and means nothing.
+    `turns`, of queries and of keys, are complex. What stands at tokens of no row is finite and means nothing.
     """
-    found: Tensor = _Attention.apply(qkv, turns, blocks)  # type: ignore[no-untyped-call]
+    found: Tensor = _Attention.apply(q, kv, *turns, blocks)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -90,48 +104,50 @@ def gated(both: Tensor, gate: str) -> Tensor:
 
 
 def _turned(pairs: Tensor, turns: Tensor) -> Tensor:
-    """(N, 2, H, K) times complex numbers of length 1, in float32."""
+    """(N, H, K) times complex numbers of length 1, in float32."""
     complex_ = torch.view_as_complex(pairs.float().reshape(*pairs.shape[:-1], -1, 2))
-    return torch.view_as_real(complex_ * turns[:, None, None]).flatten(-2)
+    return torch.view_as_real(complex_ * turns[:, None]).flatten(-2)
+
+
+def _by_head(tokens: Tensor) -> Tensor:
+    """(N, H, K) as (H, N, K), with zeros for what is filled up."""
+    return F.pad(tokens.transpose(0, 1), (0, 0, 0, ROUND))
 
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, turns: Tensor, blocks: list[Tile]) -> Tensor:
-        total, _, heads, width = qkv.shape
-        by_head = qkv.new_empty(3, heads, total + ROUND, width)
-        by_head[:, :, total:] = 0
-        by_head[:2, :, :total].copy_(_turned(qkv[:, :2], turns).permute(1, 2, 0, 3))
-        by_head[2, :, :total].copy_(qkv[:, 2].transpose(0, 1))
-        mixed = torch.zeros_like(by_head[0])
-        kept = []
-        for first, last, low, high, _, seen in blocks:
-            k, v = by_head[1:, :, low:high]
-            shares = torch.baddbmm(seen, by_head[0, :, first:last], k.transpose(1, 2), alpha=width**-0.5).softmax(-1)
-            mixed[:, first:last] = torch.bmm(shares, v)
+    def forward(ctx: Any, q: Tensor, kv: Tensor, turns_q: Tensor, turns_k: Tensor, blocks: list[Tile]) -> Tensor:
+        scale, kept = q.shape[-1] ** -0.5, []
+        turned = _turned(q, turns_q).to(q.dtype), _turned(kv[:, 0], turns_k).to(q.dtype)
+        q_by, k_by, v_by = (_by_head(part) for part in (*turned, kv[:, 1]))
+        mixed = torch.zeros_like(q_by)
+        for first, last, _, low, high, seen in blocks:
+            shares = torch.baddbmm(seen, q_by[:, first:last], k_by[:, low:high].mT, alpha=scale).softmax(-1)
+            mixed[:, first:last] = torch.bmm(shares, v_by[:, low:high])
             kept.append(shares)
-        ctx.by_head, ctx.kept, ctx.blocks, ctx.turns = by_head, kept, blocks, turns
-        return mixed[:, :total].transpose(0, 1).flatten(1)
+        ctx.by_head, ctx.turns, ctx.kept, ctx.blocks = (q_by, k_by, v_by), (turns_q, turns_k), kept, blocks
+        return mixed[:, : len(q)].transpose(0, 1).flatten(1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        _, heads, room, width = ctx.by_head.shape
-        total = room - ROUND
-        grad = F.pad(grads[0].view(total, heads, width).transpose(0, 1), (0, 0, 0, ROUND))
-        by_head = torch.zeros_like(ctx.by_head)
-        for (first, last, low, high, end, _), shares in zip(ctx.blocks, ctx.kept, strict=True):
-            out, q, (k, v) = grad[:, first:last], ctx.by_head[0, :, first:last], ctx.by_head[1:, :, low:high]
+        (q_by, k_by, v_by), (turns_q, turns_k) = ctx.by_head, ctx.turns
+        heads, _, width = q_by.shape
+        grad = _by_head(grads[0].view(-1, heads, width))
+        to_q, to_k, to_v = (torch.zeros_like(part) for part in ctx.by_head)
+        for (first, last, end, low, high, _), shares in zip(ctx.blocks, ctx.kept, strict=True):
+            out, queries, keys = grad[:, first:last], slice(first, last), slice(low, high)
             if last > end:
                 out = F.pad(out[:, : end - first], (0, 0, 0, last - end))
-            inner = torch._softmax_backward_data(torch.bmm(out, v.transpose(1, 2)), shares, -1, shares.dtype)
-            by_head[0, :, first:last] = torch.bmm(inner, k)
-            by_head[1, :, low:high] += torch.bmm(inner.transpose(1, 2), q)
-            by_head[2, :, low:high] += torch.bmm(shares.transpose(1, 2), out)
-        found = grad.new_empty(total, 3, heads, width)
-        turned = _turned(by_head[:2, :, :total].permute(2, 0, 1, 3), ctx.turns.conj() * width**-0.5)
-        found[:, :2].copy_(turned)
-        found[:, 2].copy_(by_head[2, :, :total].transpose(0, 1))
-        return found, None, None
+            inner = torch._softmax_backward_data(torch.bmm(out, v_by[:, keys].mT), shares, -1, shares.dtype)
+            to_q[:, queries] = torch.bmm(inner, k_by[:, keys])
+            to_k[:, keys] += torch.bmm(inner.mT, q_by[:, queries])
+            to_v[:, keys] += torch.bmm(shares.mT, out)
+        found_q, found_k, found_v = (part[:, : -ROUND].transpose(0, 1) for part in (to_q, to_k, to_v))
+        back_q = _turned(found_q, turns_q.conj() * width**-0.5).to(q_by.dtype)
+        back_kv = grad.new_empty(len(turns_k), 2, heads, width)
+        back_kv[:, 0] = _turned(found_k, turns_k.conj() * width**-0.5)
+        back_kv[:, 1] = found_v
+        return back_q, back_kv, None, None, None
 
 
 class _AddNorm(torch.autograd.Function):

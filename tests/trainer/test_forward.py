@@ -45,8 +45,10 @@ def test_hidden_states_and_gradients_are_those_of_each_row_alone(plain: Any, len
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6 * largest, rtol=1e-4)
 
 
-def test_only_the_places_that_are_asked_for(plain: Any) -> None:
-    ids, starts, at = torch.arange(60), starts_of([30, 8, 20]), torch.tensor([57, 3, 3, 31])
+@pytest.mark.parametrize("at", [[57, 3, 3, 31], list(range(0, 58, 2))], ids=["few", "many"])
+def test_only_the_places_that_are_asked_for(plain: Any, at: Any) -> None:
+    """In any order; where they are few, the last layer has no other queries."""
+    ids, starts, at = torch.arange(60), starts_of([30, 8, 20]), torch.tensor(at)
     found = []
     for states in (hidden_states(plain, ids, starts, at), hidden_states(plain, ids, starts)[at]):
         plain.zero_grad()
