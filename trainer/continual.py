@@ -5,9 +5,11 @@ after each task, `continual.json` and `matrix.svg`: accuracy trained up to i, te
 rows whose texts chose no checkpoint. Refuses tasks without choices to score.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from zhiling.cards.plots import heatmap
@@ -16,6 +18,7 @@ from zhiling.errors import UserError, did_you_mean
 from zhiling.seeds import draws
 from zhiling.store import MANIFEST, file_digest, read_manifest, write_json, write_text
 from zhiling.trainer.config import AdapterSettings, ContinualSettings, InstructSettings, TrainSettings
+from zhiling.trainer.plan import Plan
 from zhiling.trainer.stages import Stage, make, on_rows
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from zhiling.trainer.loss import Loss, OnDevice
 
 
+SCORED = 20  # rows of a task that tell how long scoring takes
 REMEMBERS = {"replay": {"share"}, "ewc": {"ewc_weight", "fisher_rows"}, "distill": {"distill_weight", "temperature"}}
 
 
@@ -83,20 +87,13 @@ class Forgetting:
 
 def carry_on(model: Path, releases: Sequence[Path], settings: TrainSettings, out: Path) -> Forgetting:
     """Train `model` on each task in turn, score every task after each, write and print what was forgotten."""
-    own, adapter = settings.continual, settings.finetune.adapter
-    if adapter and (own.method != "adapters" or adapter.method == "prompt"):
-        raise UserError("train: finetune.adapter", f"'{adapter.method}' with continual.method {own.method}",
-                        "use lora, dora or ia3 with method adapters, or no adapter")
-    if settings.finetune.head != "lm" or settings.finetune.chat:
-        raise UserError("train: finetune", "a head or chat rows with `train continue`", "leave head and chat out")
-    tasks = tasks_of(releases, settings.finetune.packs)
+    own, tasks = settings.continual, _checked_tasks(releases, settings)
     held_out = [_held_out(task, settings) for task in tasks]
     folders: list[Path] = []
     base = Path(model)
     matrix = [[accuracy(base, rows) for rows in held_out]]
     for i, task in enumerate(tasks):
-        parent = base if own.method == "adapters" or not folders else folders[-1]
-        folders.append(_learn(i, tasks, folders, parent, settings, Path(out)))
+        folders.append(_learn(i, tasks, folders, base, settings, Path(out)))
         if own.method == "adapters":  # each task has its own; what has none is answered by the base
             new = [accuracy(folders[i], held_out[i])]
             matrix.append(matrix[-1][:i] + new + matrix[0][i + 1 :])
@@ -108,9 +105,44 @@ def carry_on(model: Path, releases: Sequence[Path], settings: TrainSettings, out
     return found
 
 
-def _learn(i: int, tasks: list[Task], folders: list[Path], parent: Path, settings: TrainSettings, out: Path) -> Path:
-    """The model folder after task i."""
+def cost(model: Path, releases: Sequence[Path], settings: TrainSettings, out: Path) -> None:
+    """Print what each task that is not trained yet would cost, and the scoring."""
+    tasks, base, rows = _checked_tasks(releases, settings), Path(model), []  # type: list[Task], Path, list[list[Any]]
+    folders: list[Path] = []
+    for i, task in enumerate(tasks):
+        told: list[Plan] = []
+        made = _learn(i, tasks, folders, base, settings, Path(out), told.append)
+        folders.append(made if (made / MANIFEST).is_file() else folders[-1] if folders else base)  # stands in for it
+        rows += [[task.pack, *plan.numbers().values()] for plan in told]
+    seconds = 0.0
+    for task in tasks:
+        held_out = _held_out(task, settings)
+        started = perf_counter()
+        accuracy(base, held_out[:SCORED])
+        seconds += (perf_counter() - started) * len(held_out) / len(held_out[:SCORED]) * (len(tasks) + 1)
+    names = list(Plan.__dataclass_fields__)
+    total = ["all, with scores", *[""] * (len(names) - 1), sum(row[-1] for row in rows) + math.ceil(seconds)]
+    table("continue, not run", ["task", *(name.replace("_", " ") for name in names)], [*rows, total])
+
+
+def _checked_tasks(releases: Sequence[Path], settings: TrainSettings) -> list[Task]:
+    """The tasks in order. Raises UserError for settings that do not go with training on."""
+    own, adapter = settings.continual, settings.finetune.adapter
+    if adapter and (own.method != "adapters" or adapter.method == "prompt"):
+        raise UserError("train: finetune.adapter", f"'{adapter.method}' with continual.method {own.method}",
+                        "use lora, dora or ia3 with method adapters, or no adapter")
+    if settings.finetune.head != "lm" or settings.finetune.chat:
+        raise UserError("train: finetune", "a head or chat rows with `train continue`", "leave head and chat out")
+    return tasks_of(releases, settings.finetune.packs)
+
+
+def _learn(
+    i: int, tasks: list[Task], folders: list[Path], base: Path, settings: TrainSettings, out: Path,
+    dry: Callable[[Plan], None] | None = None,
+) -> Path:
+    """The model folder after task i, trained from that of the task before, or from `base`."""
     own, before = settings.continual, tasks[:i]
+    parent = base if own.method == "adapters" or not folders else folders[-1]
     update: dict[str, Any] = {"packs": [tasks[i].pack]}
     if own.method == "adapters" and settings.finetune.adapter is None:
         update["adapter"] = AdapterSettings()
@@ -128,11 +160,12 @@ def _learn(i: int, tasks: list[Task], folders: list[Path], parent: Path, setting
             return Replay(batches, [_rows(stage, t, model, tokenizer, rows, settings) for t in before], own), token_loss
         if own.method == "ewc":
             old = [(_rows(stage, t, model, tokenizer, rows, settings), f) for t, f in zip(before, folders, strict=True)]
-            return batches, elastic(model, [fisher(f, drawn, own.fisher_rows) for drawn, f in old], own.ewc_weight)
+            count = 1 if dry else own.fisher_rows
+            return batches, elastic(model, [fisher(f, drawn, count) for drawn, f in old], own.ewc_weight)
         return batches, distilled(parent, own)
 
     hook = change if "continual" in chosen else None
-    stage = Stage("continue", tasks[i].release, out / f"{i + 1}-{tasks[i].name}", chosen, parent)
+    stage = Stage("continue", tasks[i].release, out / f"{i + 1}-{tasks[i].name}", chosen, parent, dry)
     return make(stage, lambda stage: on_rows(stage, settings, rows, hook))
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
+from zhiling.console import table
 from zhiling.trainer.batches import Micro
 from zhiling.trainer.distributed import ALONE
 from zhiling.trainer.loop import Run, gradients, shares_of
@@ -27,9 +28,13 @@ class Plan:
     memory_mib: int
     seconds: int
 
-    def lines(self) -> list[list[Any]]:
+    def numbers(self) -> dict[str, Any]:
         """Name and number, for a table."""
-        return [[name.replace("_", " "), value] for name, value in asdict(self).items()]
+        return {name.replace("_", " "): value for name, value in asdict(self).items()}
+
+    def show(self, stage: str) -> None:
+        """Print what a stage would cost."""
+        table(f"{stage}, not run", ["what", "how much"], [[name, value] for name, value in self.numbers().items()])
 
 
 def plan(model: Any, run: Run) -> Plan:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from zhiling.console import note, table
+from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, read_manifest
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from zhiling.trainer.batches import Batches, Drawn, Micro
     from zhiling.trainer.loop import Watch
     from zhiling.trainer.loss import Loss
+    from zhiling.trainer.plan import Plan
 
     Change = Callable[["Stage", Any, Any, Drawn], tuple[Batches, Loss]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one model: what it is made from and where; `dry` only says what it would cost, `watch` is told
-    of each validation.
+    """One stage of one model: what it is made from and where; `dry` is told what it would cost, and nothing is run;
+    `watch` is told of each validation.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Stage:
     folder: Path
     settings: dict[str, Any]
     parent: Path | None
-    dry: bool = False
+    dry: "Callable[[Plan], None] | None" = None
     watch: "Watch | None" = None
 
     @property
@@ -57,6 +58,11 @@ class Stage:
             "parent": identity(self.parent) if self.parent else None,
             **self.settings,
         }
+
+
+def _shown(stage: str, dry: bool) -> "Callable[[Plan], None] | None":
+    """What prints a stage's cost, where it is only asked for that."""
+    return (lambda cost: cost.show(stage)) if dry else None
 
 
 def identity(model: Path) -> str:
@@ -80,7 +86,7 @@ def pretrain(
         settings = _with_objective_of(start, settings)
     own = {"seed", "pretrain", "precision"} | (set() if start else {"tokenizer", "model"})
     chosen = settings.model_dump(mode="json", include=own) | ({"context": settings.model.context} if start else {})
-    stage = Stage("pretrain", Path(release), Path(folder), chosen, start, dry, watch)
+    stage = Stage("pretrain", Path(release), Path(folder), chosen, start, _shown("pretrain", dry), watch)
     return make(stage, lambda stage: _pretrain(stage, settings))
 
 
@@ -90,7 +96,7 @@ def instruct(
 ) -> Path:
     """Train a model on the rows of a release, with the loss on completions."""
     chosen = settings.model_dump(mode="json", include={"seed", "instruct", "precision"})
-    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained), dry, watch)
+    stage = Stage("instruct", Path(release), Path(folder), chosen, Path(pretrained), _shown("instruct", dry), watch)
     return make(stage, lambda stage: on_rows(stage, settings, settings.instruct))
 
 
@@ -100,7 +106,7 @@ def finetune(
 ) -> Path:
     """Train a model on one task's rows, or a head on its labels, perhaps on a few texts of each class only."""
     chosen = settings.model_dump(mode="json", include={"seed", "finetune", "precision"})
-    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model), dry, watch)
+    stage = Stage("finetune", Path(release), Path(folder), chosen, Path(model), _shown("finetune", dry), watch)
     if settings.finetune.head != "lm":
         from zhiling.trainer.heads import train_head
 
@@ -295,9 +301,9 @@ def fit(
             compiled=device.type == "cuda" if settings.compile == "auto" else settings.compile,
         )
         if stage.dry:
-            cost = plan(model, run).lines()
+            cost = plan(model, run)
             if ranks.leads:
-                table(f"{stage.name}, not run", ["what", "how much"], cost)
+                stage.dry(cost)
             return
         logs = settings.log_to if ranks.leads else []
         with trackers(logs, stage.folder.name, stage.settings, stage.folder.parent / "logs") as found:

@@ -13,7 +13,7 @@ from zhiling.errors import UserError
 from zhiling.store import read_manifest, write_manifest
 from zhiling.trainer.batches import Drawn
 from zhiling.trainer.config import ContinualSettings, TrainSettings
-from zhiling.trainer.continual import Forgetting, Replay, carry_on, distilled, elastic, fisher, tasks_of
+from zhiling.trainer.continual import Forgetting, Replay, carry_on, cost, distilled, elastic, fisher, tasks_of
 from zhiling.trainer.data import Rows, encode_examples, read_examples, write_rows
 from zhiling.trainer.loss import on_device, token_loss
 from zhiling.trainer.model import load_model
@@ -143,6 +143,22 @@ def test_a_second_run_trains_nothing_again_and_finds_the_same(
     capsys.readouterr()
     assert carry_on(pretrained, [release, release], settings("ewc"), tmp_path / "out") == first
     assert capsys.readouterr().err.count("is up to date") == 2
+
+
+def test_a_dry_run_says_what_each_task_that_is_left_would_cost(
+    release: Path, pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost(pretrained, [release, release], settings("ewc"), tmp_path / "out")
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    first, second, last = (line for line in lines if line)
+    assert first[:4] == second[:4] == ["zh/sentiment", first[1], first[1], "2"]
+    assert last[0] == "all, with scores" and int(last[-1]) > int(first[-1]) + int(second[-1])
+    assert list(tmp_path.iterdir()) == []
+    carry_on(pretrained, [release], settings("ewc"), tmp_path / "out")
+    capsys.readouterr()
+    cost(pretrained, [release, release], settings("ewc"), tmp_path / "out")
+    said = capsys.readouterr()
+    assert said.out.count("zh/sentiment") == 1 and "1-zh-sentiment is up to date" in said.err
 
 
 def test_the_recipe_says_which_packs_in_which_order(tmp_path: Path) -> None:

@@ -85,11 +85,13 @@ def carry_on(
     out: Out,
     recipe: Recipe = None,
     method: Annotated[str | None, typer.Option(help="plain, replay, ewc, distill or adapters.")] = None,
+    dry_run: Dry = False,
 ) -> None:
     """Train on one task after another; score each after each, and say what was forgotten."""
     from zhiling.errors import UserError, did_you_mean
     from zhiling.trainer.config import METHODS
     from zhiling.trainer.continual import carry_on as run
+    from zhiling.trainer.continual import cost
     from zhiling.trainer.distributed import alone
 
     alone("zhiling train continue")
@@ -97,7 +99,11 @@ def carry_on(
     if method is not None and method not in METHODS:
         raise UserError("--method", f"'{method}'", did_you_mean(method, METHODS))
     own = settings.continual.model_copy(update={"method": method} if method else {})
-    run(model, releases, settings.model_copy(update={"continual": own}), out)
+    settings = settings.model_copy(update={"continual": own})
+    if dry_run:
+        cost(model, releases, settings, out)
+        return
+    run(model, releases, settings, out)
     print(out)
 
 
