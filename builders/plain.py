@@ -227,14 +227,14 @@ def _table(unit: Unit, numbers: Any, values: Mapping[str, pa.Array]) -> pa.Table
         "id": row_ids(corpus.name, values),
         "source": pc.binary_join_element_wise(unit.shown, pa.array(numbers).cast(pa.string()), ":"),
         **values,
-        "own": pa.repeat(pa.scalar(unit.split, pa.string()), count),
-        "time": pa.nulls(count, pa.string()),
+        "_own": pa.repeat(pa.scalar(unit.split, pa.string()), count),
+        "_time": pa.nulls(count, pa.string()),
     }
     for name, value in (("corpus", corpus.name), ("revision", corpus.revision), ("license", corpus.license),
                         ("language", unit.language)):
         columns[name] = pa.repeat(value, count)
     empty = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.string()))
-    columns |= {"ties": empty, "found": empty}
+    columns |= {"_ties": empty, "_found": empty}
     schema = read_schema(unit.columns)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
