@@ -23,7 +23,7 @@ from zhiling.rows import Columns
 from zhiling.store import atomic, read_json, write_json, write_jsonl
 
 LISTED = 10_000  # conflicts and pairs that are written down for review
-BESIDE = ["id", "corpus", "source", "_own", "_ties"]  # what a row has anyway, and is looked at too
+LOOKED_AT = [*(name for name, _ in COMPARED), "id", "corpus", "source", "_own", "_ties"]
 OLD = """
 SELECT id, regexp_extract(filename, '(train|validation|test)-[0-9]+-of-[0-9]+', 1) AS side
 FROM read_parquet($files, filename = true, union_by_name = true)
@@ -189,10 +189,9 @@ def judge_rows(
 
 def _keys(files: Sequence[Path]) -> pa.Table:
     """What is compared of all rows, mapped into memory: only what is asked for is read."""
-    names = [name for name, _ in COMPARED]
-    found = (batch.select([*names, *BESIDE]) for path in files for batch in batches(path))
-    table = pa.Table.from_batches(found, schema_of(files[0]).empty_table().select([*names, *BESIDE]).schema)
-    return table.rename_columns([name.removeprefix("_") for name in table.column_names])
+    schema = pa.schema([schema_of(files[0]).field(name) for name in LOOKED_AT])
+    table = pa.Table.from_batches([b.select(LOOKED_AT) for path in files for b in batches(path)], schema)
+    return table.rename_columns([name.removeprefix("_") for name in LOOKED_AT])
 
 
 def _stratify(db: Any, settings: SplitSettings, seed: int) -> None:

@@ -26,6 +26,7 @@ from zhiling.store import atomic
 
 FILE_ROWS = 250_000  # of a file, about
 GROUP_ROWS = 16_384
+LARGE = 16 * 2**20  # bytes of a column
 PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1, "version": "2.6", "store_schema": False}
 TEMPLATE = "template"  # a column that examples have and corpora have not
 REPEATED = ("completion", "answer", "shots")  # columns with few values that come as they are
@@ -125,8 +126,8 @@ def _is_coded(kind: pa.DataType) -> bool:
 def _between(job: FileJob) -> pa.Table:
     """The rows of a stretch of places, in order.
 
-    Every column is put together and sorted by itself, and the files' pages are let go again: what stays mapped of many
-    outputs would fill memory.
+    Every column is put together and sorted by itself, and pages of the files are let go again after a large one: what
+    stays mapped of many outputs would fill memory.
     """
     ends = np.array([job.first, job.end], np.uint64)
     with ExitStack() as opened:
@@ -137,7 +138,7 @@ def _between(job: FileJob) -> pa.Table:
         for i, field in enumerate(found[0].schema):
             column = pa.concat_arrays([part.column(i) for part in found]).take(order)
             columns[field.name] = _in_order_of_use(column) if _is_coded(field.type) else column
-            for each in maps:
+            for each in maps if column.nbytes > LARGE else ():
                 each.madvise(mmap.MADV_DONTNEED)
         del found
     return pa.table(columns, schema=schema_of(job.outputs[0]))
