@@ -54,9 +54,10 @@ def fold_all(fields: Sequence[Sequence[str]]) -> list[bytes]:
     rows = fields[0] if len(fields) == 1 else map(NEXT_FIELD.join, zip(*fields, strict=True))
     points = np.frombuffer(NEXT_ROW.join(rows).encode("utf-32-le", "surrogatepass"), np.uint32)
     folded = translated(points, TABLE(), _becomes)
-    whole, joins = folded[folded != NOTHING].tobytes().decode("utf-32-le").encode(), JOINS.encode()
-    texts = whole.split(b"\n") if len(fields[0]) else []
-    for i in [i for i, text in enumerate(texts) if joins in text] if joins in whole else ():
+    folded = folded[folded != NOTHING]
+    texts = folded.tobytes().decode("utf-32-le").encode().split(b"\n") if len(fields[0]) else []
+    joining = np.flatnonzero(folded == ord(JOINS))
+    for i in np.unique(np.searchsorted(np.flatnonzero(folded == ord("\n")), joining)).tolist() if len(joining) else ():
         texts[i] = FIELDS.join(fold(field[i]) for field in fields).encode()
     return texts
 

@@ -122,7 +122,7 @@ def _batch(job: RenderJob, pack: Pack) -> Batch:
     # held-out rows are ordered by source row, so that the first N documents are the same for every template
     numbers[held_out] = drawn([ids[i] for i in held_out.tolist()], job.seed, "order")
     columns = Columns(pack, {name: table[name].combine_chunks() for name in pack.settings.columns}, ids)
-    return Batch(pa.table(brought).combine_chunks(), columns, ids_of(table["id"]), sides, numbers)
+    return Batch(pa.table(brought).combine_chunks(), columns, ids_of(table["id"].combine_chunks()), sides, numbers)
 
 
 def _chosen(job: RenderJob, ids: Sequence[str], train: Numbers) -> list[Numbers]:

@@ -108,10 +108,14 @@ def _objects(data: bytes, count: int, names: Iterable[str]) -> dict[str, pa.Arra
     from pyarrow import json as arrow_json
 
     inner = data[:-1] if data.endswith(b"\n") else data
-    # an object a line: none goes on where a line begins with { after one that ended with }
-    if not inner.startswith(b"{") or not inner.endswith(b"}") or inner.count(b"}\n{") != count - 1:
+    if not inner.startswith(b"{") or not inner.endswith(b"}"):
         return None
-    if inner.count(b"[") + inner.count(b"{") >= count + DEEPEST and _is_deep(inner):
+    letters = np.frombuffer(inner, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    # an object a line: none goes on where a line begins with { after one that ended with }
+    if len(ends) != count - 1 or (letters[ends - 1] != ord("}")).any() or (letters[ends + 1] != ord("{")).any():
+        return None
+    if np.diff(ends, prepend=-1, append=len(inner)).max() > DEEPEST and _is_deep(inner):
         return None
     try:
         first = json.loads(inner[: inner.index(b"\n")] if count > 1 else inner)
@@ -128,6 +132,9 @@ def _objects(data: bytes, count: int, names: Iterable[str]) -> dict[str, pa.Arra
 
 
 def _is_deep(data: bytes) -> bool:
+    opened = data.count(b"[") + data.count(b"{")
+    if opened < data.count(b"\n") + 1 + DEEPEST:  # each line opens one
+        return False
     return any(line.count(b"[") + line.count(b"{") >= DEEPEST for line in data.split(b"\n"))
 
 

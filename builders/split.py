@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.rows import SPLIT_FIELDS, SPLITS, Columns, Split, conform, split_schema
-from zhiling.seeds import draw, draws
+from zhiling.seeds import draw, draw_array
 from zhiling.settings import Settings
 
 ADDED = [name for name, _ in SPLIT_FIELDS]
@@ -96,21 +96,20 @@ def own_side(settings: SplitSettings, own: str | None, time: str | None) -> str 
     return "validation" if validation is not None and time >= validation.isoformat() else "train"
 
 
-def sides(seed: int, groups: Sequence[str], settings: SplitSettings) -> list[Split]:
+def sides(seed: int, groups: Sequence[str], settings: SplitSettings) -> pa.StringArray:
     """The side of each group. Test first, so that changing validation's share leaves test as it is."""
     at = uniforms(seed, "split", groups)
     if settings.folds is not None:
-        test = np.array(draws(seed, "fold", groups), np.uint64) % settings.folds.of == settings.folds.test
+        test = draw_array(seed, "fold", groups) % settings.folds.of == settings.folds.test
         validation = at < settings.validation / (settings.train + settings.validation)
     else:
         test, validation = at < settings.test, at < settings.test + settings.validation
-    found: list[Split] = np.where(test, "test", np.where(validation, "validation", "train")).tolist()
-    return found
+    return pc.if_else(pa.array(test), "test", pc.if_else(pa.array(validation), "validation", "train"))
 
 
 def uniforms(seed: int, purpose: str, keys: Sequence[str]) -> NDArray[np.float64]:
     """`seeds.uniform` for many keys."""
-    return (np.array(draws(seed, purpose, keys), np.uint64) >> np.uint64(11)) / 2**53
+    return (draw_array(seed, purpose, keys) >> np.uint64(11)) / 2**53
 
 
 def stratified(groups: Iterable[Group], settings: SplitSettings, seed: int) -> dict[str, Split]:
@@ -173,8 +172,7 @@ def _sides(job: SplitJob, groups: pa.Array, settled: pa.Array) -> pa.Array:
     if not settled.null_count:
         return settled
     coded = groups.dictionary_encode()
-    drawn = pa.array(sides(job.seed, coded.dictionary.to_pylist(), job.settings), pa.string())
-    return pc.coalesce(settled, drawn.take(coded.indices))
+    return pc.coalesce(settled, sides(job.seed, coded.dictionary.to_pylist(), job.settings).take(coded.indices))
 
 
 def _rejects(rows: pa.Table, verdicts: pa.Table, columns: Sequence[str]) -> list[Reject]:
