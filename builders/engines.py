@@ -34,6 +34,7 @@ from zhiling.store import atomic
 
 SHARD = {"compression": "lz4", "use_dictionary": False, "version": "2.6"}  # read once or twice, then thrown away
 PRELOADED = ["__main__", "zhiling.builders.stages"]  # what every worker needs
+MOST_JOINED = 24 * 2**20  # bytes of several parts that are done at once
 DETAIL = ', "detail": '  # stands in the line of a reject behind what it is counted by
 
 
@@ -282,6 +283,21 @@ def _footer(path: Path, _changed: int, _size: int) -> pq.FileMetaData:
 def row_groups(paths: Sequence[Path]) -> list[RowGroup]:
     """All parts of the given outputs, in order."""
     return [RowGroup(path, i) for path in paths for i in range(_parts(path))]
+
+
+def joined(parts: Sequence[RowGroup], several: int) -> Iterator[tuple[RowGroup, ...]]:
+    """Neighbouring parts together, `several` of them, or fewer where they are large."""
+    found: list[RowGroup] = []
+    size = 0
+    for part in parts:
+        own = part.read().nbytes
+        if found and (len(found) == several or size + own > MOST_JOINED):
+            yield tuple(found)
+            found, size = [], 0
+        found.append(part)
+        size += own
+    if found:
+        yield tuple(found)
 
 
 def _parts(path: Path) -> int:

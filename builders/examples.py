@@ -43,7 +43,7 @@ Shown = dict[int, list[tuple[Exemplar, str]]]  # by wish: exemplars, with their 
 class RenderJob:
     """Split rows of one corpus to render."""
 
-    rows: RowGroup
+    rows: tuple[RowGroup, ...]
     pool: Path | None  # None where no row has exemplars
     pack_folder: Path
     pack_digest: str
@@ -113,7 +113,7 @@ def make_examples(job: RenderJob) -> Iterator[Piece]:
 
 
 def _batch(job: RenderJob, pack: Pack) -> Batch:
-    table = job.rows.read().combine_chunks()
+    table = pa.concat_tables(part.read() for part in job.rows).combine_chunks()
     ids = table["id"].to_pylist()
     sides = sides_of(table["split"])
     brought = {name: table[name].dictionary_encode() for name in SHARED}

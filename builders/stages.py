@@ -24,6 +24,7 @@ from zhiling.builders.engines import (
     Shard,
     Work,
     count_rows,
+    joined,
     read_output,
     read_rejects,
     row_groups,
@@ -45,6 +46,7 @@ from zhiling.errors import UserError
 from zhiling.store import atomic, write_jsonl
 
 Tables = Mapping[str, list[Path]]  # by corpus: the files of one step
+FEW = 16  # parts; where there are several times as many, several are rendered together
 ROWS = ".arrow"  # ends the names of tables that Arrow reads alone; what DuckDB reads, too, is Parquet
 
 
@@ -262,16 +264,26 @@ def pool(run: Run, splits: Tables) -> Mapping[str, Path]:
 
 
 def render(run: Run, splits: Tables, pools: Mapping[str, Path]) -> Tables:
-    """Example rows: every split row in the words of its templates."""
+    """Example rows: every split row in the words of its templates.
+
+    Each file of the release is gathered from all of these tables, so there are fewer of them where there are many rows.
+    """
     recipe = run.plan.recipe
-
-    def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> RenderJob:
-        pack = run.plan.pack(corpus)
+    parts = {c.name: row_groups(splits[c.name]) for c in recipe.corpora}
+    several = 1 if any(recipe.render.shots) else min(4, max(1, sum(map(len, parts.values())) // FEW))
+    shards: dict[str, list[Shard]] = {}
+    for corpus in recipe.corpora:
+        pack, pool = run.plan.pack(corpus), pools.get(corpus.name)
         templates = tuple(t.name for t in pack.select(corpus.templates))
-        pool = pools.get(corpus.name)
-        return RenderJob(part, pool, pack.folder, pack.digest, templates, recipe.render, recipe.seed)
-
-    return run.over_rows("examples", "render", make_examples, splits, job)
+        shards[corpus.name] = [
+            Shard(
+                run.work / "examples" / corpus.name / f"{n:05d}{ROWS}",
+                RenderJob(rows, pool, pack.folder, pack.digest, templates, recipe.render, recipe.seed),
+            )
+            for n, rows in enumerate(joined(parts[corpus.name], several))
+        ]
+    run.engine.map(make_examples, [shard for each in shards.values() for shard in each], "render")
+    return {name: [shard.output for shard in each] for name, each in shards.items()}
 
 
 def mix(run: Run, examples: Tables) -> Tables:
