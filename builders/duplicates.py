@@ -87,7 +87,7 @@ SELECT unit, "row", group_id, side,
 FROM placed
 UNION ALL
 SELECT unit, "row", group_id, side, 'keep', NULL
-FROM (FROM grouped ANTI JOIN crowded USING (group_id)) JOIN sides USING (group_id) WHERE side IS DISTINCT FROM own
+FROM (FROM sides ANTI JOIN crowded USING (group_id)) JOIN grouped USING (group_id) WHERE side IS DISTINCT FROM own
 ORDER BY unit, "row"
 """
 LEAK = """
@@ -231,7 +231,9 @@ def _texts(given: Compared, places: Sequence[Sequence[int]]) -> dict[tuple[int, 
         by_unit[unit].append(row)
     found: dict[tuple[int, int], str] = {}
     for unit, rows in by_unit.items():
-        texts = texts_of(read_output(given.rows[unit]).take(rows), given.columns[unit]).to_pylist()
+        columns = given.columns[unit]
+        held = read_output(given.rows[unit], [name for name, kind in columns.items() if kind != "label"])
+        texts = texts_of(pa.concat_tables(held.slice(row, 1) for row in rows), columns)
         found |= {(unit, row): text for row, text in zip(rows, texts, strict=True)}
     return found
 
@@ -250,7 +252,7 @@ def _write(reader: Any, path: Path) -> None:
     with pq.ParquetWriter(path, reader.schema, **SHARD) as writer:
         waiting: list[pa.RecordBatch] = []
         for batch in reader:
-            units = batch["unit"].to_numpy()
+            units = np.from_dlpack(batch["unit"])  # as in `places_of`
             starts = [0, *(np.flatnonzero(np.diff(units)) + 1).tolist(), len(units)]
             for start, end in pairwise(starts):
                 if waiting and waiting[0]["unit"][0].as_py() != units[start]:

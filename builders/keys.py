@@ -62,7 +62,7 @@ def read_rows(job: ReadJob) -> Iterator[Piece]:
 
 def _keyed(job: ReadJob, table: pa.Table, first: int) -> pa.Table:
     labels = [table[c] for c, kind in job.unit.columns.items() if kind == "label"]
-    texts = [_comparable(table[c]).to_pylist() for c, kind in job.unit.columns.items() if kind != "label"]
+    texts = [_comparable(table[c]) for c, kind in job.unit.columns.items() if kind != "label"]
     columns = {
         "_unit": pa.repeat(job.number, len(table)),
         "_row": pa.array(np.arange(first, first + len(table))),
@@ -82,15 +82,16 @@ def _naive(job: ReadJob, table: pa.Table) -> NDArray[np.bool_]:
     return uniforms(job.seed, "naive", places) < (job.split.test or NAIVE_TEST_SHARE)
 
 
-def _comparable(values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+def _comparable(values: pa.ChunkedArray) -> list[str]:
     """Texts as they are, else as canonical JSON."""
-    return values if pa.types.is_string(values.type) else pa.array(map(canonical_json, values.to_pylist()), pa.string())
+    found: list[str] = values.to_pylist()
+    return found if pa.types.is_string(values.type) else list(map(canonical_json, found))
 
 
-def texts_of(table: pa.Table, columns: Columns) -> pa.ChunkedArray | pa.Array:
+def texts_of(table: pa.Table, columns: Columns) -> list[str]:
     """The text of each row that is held against others."""
     fields = [_comparable(table[c]) for c, kind in columns.items() if kind != "label"]
-    return pc.binary_join_element_wise(*fields, " ")
+    return list(map(" ".join, zip(*fields, strict=True)))
 
 
 def first_of(keys: pa.StringArray) -> NDArray[np.bool_]:
@@ -106,6 +107,6 @@ def sketch_rows(job: SketchJob) -> Iterator[Piece]:
     texts = texts_of(table, job.columns)
     columns = {
         "key": table["_key"], **{name: table[name] for name in ("id", "source", "language")},
-        "text": texts, "bands": sketch(texts.to_pylist(), job.language, job.near),
+        "text": texts, "bands": sketch(texts, job.language, job.near),
     }
     yield Piece(pa.table(columns, schema=SKETCH_SCHEMA))
