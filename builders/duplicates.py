@@ -87,7 +87,8 @@ SELECT unit, "row", group_id, side,
 FROM placed
 UNION ALL
 SELECT unit, "row", group_id, side, 'keep', NULL
-FROM (FROM sides ANTI JOIN crowded USING (group_id)) JOIN grouped USING (group_id) WHERE side IS DISTINCT FROM own
+FROM (FROM grouped ANTI JOIN crowded USING (group_id)) LEFT JOIN sides USING (group_id)
+WHERE side IS DISTINCT FROM own OR group_id <> key
 ORDER BY unit, "row"
 """
 LEAK = """

@@ -137,10 +137,10 @@ def test_a_text_that_stands_in_the_sources_test_split_is_taken_out_of_its_train_
 def test_rows_of_one_user_share_a_group_named_by_the_user(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "text": "好用", "_ties": ["user1"]}, {"id": "b", "text": "物流慢", "_ties": ["user1"]},
-        {"id": "c", "text": "好"},
+        {"id": "c", "text": "好"}, {"id": "d", "text": "凑合", "_ties": ["user2"]},
     ]
     found, _, _ = judged(tmp_path, rows)
-    assert [v["group_id"] for v in found] == ["user1", "user1", fold_key(["好"])]
+    assert [v["group_id"] for v in found] == ["user1", "user1", fold_key(["好"]), "user2"]
 
 
 def test_stratified_sides_have_the_shares_of_each_label(tmp_path: Path) -> None:
