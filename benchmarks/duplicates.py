@@ -29,9 +29,10 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
-from zhiling.builders.clean import first_of, fold_all
+from zhiling.builders.clean import fold_all
 from zhiling.builders.columns import hashed
 from zhiling.builders.groups import find_groups
+from zhiling.builders.keys import first_of
 from zhiling.builders.near_duplicates import NearSettings, compare, sketch
 from zhiling.builders.shingles import shingle
 
@@ -91,7 +92,8 @@ def ours(texts: list[str]) -> Run:
         tables.append(pa.table(columns))
     with duckdb.connect() as db:
         db.execute("SET threads = 2")
-        db.register("keys", pa.concat_tables(tables))
+        for name in ("keys", "sketches"):
+            db.register(name, pa.concat_tables(tables))
         found = find_groups(db, NEAR, None)
     group = dict(zip(found["key"].to_pylist(), found["group_id"].to_pylist(), strict=True))
     groups = [group.get(key, key) for key in keys]

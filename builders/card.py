@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
-from zhiling.builders.croissant import croissant
 from zhiling.builders.plan import Plan
 from zhiling.cards.markdown import render_card
 from zhiling.cards.plots import bars, histogram
 from zhiling.errors import one_line
 from zhiling.rows import SPLITS
-from zhiling.store import write_json, write_text
+from zhiling.store import write_text
 
 TASK_CATEGORIES = {
     "classification": "text-classification", "nli": "text-classification", "matching": "text-classification",
@@ -52,13 +52,8 @@ def write_card(folder: Path, plan: Plan, about: Mapping[str, Any], notes: Sequen
     write_text(folder / "README.md", f"---\n{front}---\n\n{render_card('dataset.md.j2', context)}")
     write_text(folder / "LICENSES.md", render_card("licenses.md.j2", context))
     write_text(folder / "CITATION.cff", _citation(plan))
-    recipe = plan.recipe
-    write_json(
-        folder / "croissant.json",
-        croissant(folder, about, recipe.title, recipe.summary, about["license"]["derived"]),
-    )
     said = "Compared with no earlier version; `zhiling diff EARLIER THIS --write` says here what changed."
-    write_text(folder / "CHANGELOG.md", f"# Changelog\n\n## {recipe.version}\n\n- {said}\n")
+    write_text(folder / "CHANGELOG.md", f"# Changelog\n\n## {plan.recipe.version}\n\n- {said}\n")
 
 
 def _share(leak: Mapping[str, int]) -> float:
@@ -116,8 +111,14 @@ def _figures(folder: Path, plan: Plan, leak: Mapping[str, Any], notes: Sequence[
 
 def _kept(notes: Sequence[Path]) -> list[dict[str, Any]]:
     """What the data files hold, in their order, each line with its side."""
-    tables = ((path.name.partition("-")[0], pq.read_table(path)) for path in notes)
+    tables = ((path.name.partition("-")[0], _read(path)) for path in notes)
     return [{**row, "split": split} for split, table in tables for row in table.to_pylist()]
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A file without `pq.read_table`, which imports pandas; words as numbers into a dictionary where some are named."""
+    with pq.ParquetFile(path, read_dictionary=columns) as file:
+        return file.read(columns)
 
 
 def _lengths(folder: Path, split: str) -> list[int]:
@@ -139,7 +140,7 @@ def _labels(folder: Path, plan: Plan) -> dict[str, dict[str, int]]:
         for column in plan.pack(corpus).label_columns[:1]:
             for path in sorted((folder / "corpus" / corpus.name).glob("*.parquet")):
                 found = counts[path.name.partition("-")[0]]
-                column_of = pq.read_table(path, columns=[column], read_dictionary=[column])[column]
+                column_of = _read(path, [column])[column]
                 for pair in pc.value_counts(column_of.unify_dictionaries()).to_pylist():
                     found[pair["values"]] = found.get(pair["values"], 0) + pair["counts"]
     return {split: dict(sorted(found.items())) for split, found in counts.items()}

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from zhiling.rows import EXAMPLE_SCHEMA, SPLITS
-from zhiling.store import file_digest
 
+Files = Mapping[str, Mapping[str, Any]]  # by name: digest and size
 CONTEXT = {
     "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
     "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/",
@@ -28,9 +28,9 @@ CONTEXT = {
 }
 
 
-def croissant(folder: Path, about: Mapping[str, Any], title: str, summary: str, license_id: str) -> dict[str, Any]:
-    """The description of the release in `folder`: its data files by digest, its columns by type, split by split."""
-    files = [path for split in SPLITS for path in sorted((folder / "data").glob(f"{split}-*.parquet"))]
+def croissant(files: Files, about: Mapping[str, Any], title: str, summary: str, license_id: str) -> dict[str, Any]:
+    """The description of a release: those of its `files` that hold data, its columns by type, split by split."""
+    data = [(split, name) for split in SPLITS for name in sorted(files) if name.startswith(f"data/{split}-")]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -40,36 +40,32 @@ def croissant(folder: Path, about: Mapping[str, Any], title: str, summary: str, 
         "version": about["version"],
         "license": license_id,
         "citeAs": f"{title}, version {about['version']}",
-        "distribution": [_file(folder, path) for path in files],
-        "recordSet": [_records(path, split) for split, path in _by_split(files)],
+        "distribution": [_file(name, files[name]) for _, name in data],
+        "recordSet": [_records(Path(name).stem, split) for split, name in data],
     }
 
 
-def _by_split(files: list[Path]) -> list[tuple[str, Path]]:
-    return [(path.name.partition("-")[0], path) for path in files]
-
-
-def _file(folder: Path, path: Path) -> dict[str, Any]:
+def _file(name: str, known: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
-        "@id": path.stem,
-        "name": path.stem,
-        "contentUrl": path.relative_to(folder).as_posix(),
-        "contentSize": f"{path.stat().st_size} B",
+        "@id": Path(name).stem,
+        "name": Path(name).stem,
+        "contentUrl": name,
+        "contentSize": f"{known['bytes']} B",
         "encodingFormat": "application/x-parquet",
-        "sha256": file_digest(path),
+        "sha256": known["sha256"],
     }
 
 
-def _records(path: Path, split: str) -> dict[str, Any]:
+def _records(file: str, split: str) -> dict[str, Any]:
     """The rows of one file; nested messages are left to the Parquet schema."""
     columns = [field for field in EXAMPLE_SCHEMA if field.name != "messages"]
     return {
         "@type": "cr:RecordSet",
-        "@id": f"rows-{path.stem}",
-        "name": f"rows-{path.stem}",
+        "@id": f"rows-{file}",
+        "name": f"rows-{file}",
         "description": f"Rows of the split {split}.",
-        "field": [_column(field, path.stem) for field in columns],
+        "field": [_column(field, file) for field in columns],
     }
 
 

@@ -4,6 +4,7 @@ A global step: it runs in DuckDB over keys. Which row of several equal ones stay
 one that the previous release holds, else the one with the smallest id.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -14,33 +15,35 @@ import numpy as np
 import pyarrow as pa
 
 from zhiling.builders.clean import CleanSettings
-from zhiling.builders.engines import SHARD
+from zhiling.builders.engines import SHARD, batches, read_output, schema_of
 from zhiling.builders.groups import find_groups
+from zhiling.builders.keys import COMPARED, texts_of
 from zhiling.builders.split import Group, SplitSettings, stratified
+from zhiling.rows import Columns
 from zhiling.store import atomic, read_json, write_json, write_jsonl
 
 LISTED = 10_000  # conflicts and pairs that are written down for review
+LOOKED_AT = [*(name for name, _ in COMPARED), "id", "corpus", "source", "_own", "_ties"]
 OLD = """
 SELECT id, regexp_extract(filename, '(train|validation|test)-[0-9]+-of-[0-9]+', 1) AS side
 FROM read_parquet($files, filename = true, union_by_name = true)
 """
 GROUPED = """
-CREATE OR REPLACE TEMP TABLE grouped AS
-SELECT k.unit, k."row", k.id, k.key, k.label, k.corpus, k.source, k.naive, k.own, o.side AS old,
-       coalesce(g.group_id, k.key) AS group_id, coalesce(g.tied, false) AS tied
+CREATE TEMP VIEW grouped AS
+SELECT k.*, o.side AS old, coalesce(g.group_id, k.key) AS group_id, coalesce(g.tied, false) AS tied
 FROM keys k LEFT JOIN groups g USING (key) LEFT JOIN old o USING (id)
 """
 CROWDED = """
-CREATE OR REPLACE TEMP TABLE crowded AS
+CREATE TEMP TABLE crowded AS
 SELECT * FROM grouped SEMI JOIN (
     SELECT group_id FROM grouped GROUP BY group_id HAVING count(*) > 1 OR bool_or(tied)
 ) USING (group_id)
 """
 SIDES = """
-CREATE OR REPLACE TEMP TABLE sides AS
+CREATE TEMP TABLE sides AS
 SELECT group_id,
        coalesce(min(old), arg_max(own, CASE own WHEN 'test' THEN 3 WHEN 'validation' THEN 2 ELSE 1 END)) AS side
-FROM grouped GROUP BY group_id HAVING side IS NOT NULL
+FROM grouped WHERE old IS NOT NULL OR own IS NOT NULL GROUP BY group_id
 """
 STRATA = """
 SELECT group_id, arg_min(corpus || chr(31) || label, (-n, corpus, label)), sum(n)::BIGINT, any_value(side)
@@ -49,7 +52,7 @@ FROM (SELECT group_id, corpus, label, count(DISTINCT key) AS n FROM grouped GROU
 GROUP BY group_id
 """
 CONFLICTS = """
-CREATE OR REPLACE TEMP TABLE conflicts AS
+CREATE TEMP TABLE conflicts AS
 WITH counted AS (SELECT {within} AS scope, corpus, label, count(*) AS votes FROM crowded GROUP BY ALL),
      topped AS (SELECT *, max(votes) OVER (PARTITION BY scope, corpus) AS top FROM counted)
 SELECT scope, corpus, CASE WHEN count(*) FILTER (votes = top) = 1 THEN max(label) FILTER (votes = top) END AS winner
@@ -85,36 +88,47 @@ FROM placed
 UNION ALL
 SELECT unit, "row", group_id, side, 'keep', NULL
 FROM (FROM grouped ANTI JOIN crowded USING (group_id)) LEFT JOIN sides USING (group_id)
+WHERE side IS DISTINCT FROM own OR group_id <> key
 ORDER BY unit, "row"
 """
 LEAK = """
-SELECT (SELECT count(*) FROM grouped) AS rows,
-       (SELECT count(*) FROM grouped) - count(*) + count(DISTINCT key) AS unique_texts,
+WITH every AS (SELECT count(*) AS rows, count(*) FILTER (naive) AS tested FROM keys)
+SELECT (SELECT rows FROM every) AS rows,
+       (SELECT rows FROM every) - count(*) + count(DISTINCT key) AS unique_texts,
        (SELECT count(*) FROM (SELECT key FROM crowded GROUP BY key, corpus HAVING count(DISTINCT label) > 1))
            AS conflicting_texts,
        (SELECT count(*) FROM (SELECT group_id FROM crowded GROUP BY group_id HAVING count(DISTINCT key) > 1))
            AS near_groups,
        (SELECT coalesce(sum(n), 0)::BIGINT FROM
            (SELECT count(DISTINCT key) AS n FROM crowded GROUP BY group_id HAVING n > 1)) AS near_texts,
-       (SELECT count(*) FROM grouped WHERE naive = 'test') AS naive_test_rows,
-       count(*) FILTER (naive = 'test' AND key IN (SELECT key FROM crowded WHERE naive = 'train')) AS naive_leaked_rows,
-       count(*) FILTER (naive = 'test' AND group_id IN (SELECT group_id FROM crowded WHERE naive = 'train')
-                        AND key NOT IN (SELECT key FROM crowded WHERE naive = 'train')) AS naive_near_leaked_rows
+       (SELECT tested FROM every) AS naive_test_rows,
+       count(*) FILTER (naive AND key IN (SELECT key FROM crowded WHERE NOT naive)) AS naive_leaked_rows,
+       count(*) FILTER (naive AND group_id IN (SELECT group_id FROM crowded WHERE NOT naive)
+                        AND key NOT IN (SELECT key FROM crowded WHERE NOT naive)) AS naive_near_leaked_rows
 FROM crowded
 """
 SHOW_CONFLICTS = f"""
-SELECT g.corpus, any_value(text) AS text, list((label, source) ORDER BY unit, "row") AS labels
+SELECT g.corpus, list((label, source, unit, "row") ORDER BY unit, "row") AS rows
 FROM crowded g JOIN conflicts c ON c.scope = g.{{within}} AND c.corpus = g.corpus
-     LEFT JOIN (SELECT key, min(text) AS text FROM keys SEMI JOIN crowded USING (key) GROUP BY key) USING (key)
 GROUP BY g.corpus, g.{{within}} ORDER BY g.{{within}}, g.corpus LIMIT {LISTED}
 """
 SHOW_PAIRS = f"""
 WITH ends AS (SELECT a AS key FROM pairs UNION SELECT b FROM pairs),
-     texts AS (SELECT key, min(text) AS text, min(source) AS source
-               FROM keys SEMI JOIN ends USING (key) WHERE text IS NOT NULL GROUP BY key)
+     texts AS (
+         SELECT key, min(text) AS text, min(source) AS source FROM sketches SEMI JOIN ends USING (key) GROUP BY key
+     )
 SELECT similarity, x.source, x.text, y.source, y.text
 FROM pairs JOIN texts x ON x.key = a JOIN texts y ON y.key = b ORDER BY similarity DESC, a, b LIMIT {LISTED}
 """
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the global steps hold against each other."""
+
+    rows: Sequence[Path]         # as read, by unit
+    columns: Sequence[Columns]   # of the pack that each of them is for
+    sketches: Sequence[Path]     # of their texts, where near duplicates are looked for
 
 
 @dataclass(frozen=True)
@@ -137,36 +151,48 @@ class Leak:
 
 
 def judge_rows(
-    keys: Sequence[Path], clean: CleanSettings, split: SplitSettings, seed: int, previous: Path | None, out: Path
+    given: Compared, clean: CleanSettings, split: SplitSettings, seed: int, previous: Path | None, out: Path
 ) -> Leak:
-    """Write the verdict on every row to `out`, lists for a person beside it; return the leak figures."""
+    """Write the verdict on every row that is not simply kept to `out`, lists for a person beside it; return the leak.
+
+    A row without a verdict stays: its group is its key, its side its own, if it has one.
+    """
     import duckdb
 
     figures = out.with_suffix(".json")
     if figures.exists():
         return Leak(**read_json(figures))
+    near = clean.near_duplicates
     with duckdb.connect() as db:
         db.execute("SET threads = 2")
         db.execute("SET memory_limit = '1GB'")
         db.execute("SET temp_directory = ?", [str(out.parent / ".duckdb")])
-        db.execute("CREATE TEMP VIEW keys AS SELECT * FROM read_parquet(" + _list(keys) + ")")
+        db.register("keys", _keys(given.rows))
+        if near is not None:
+            db.execute("CREATE TEMP VIEW sketches AS SELECT * FROM read_parquet(" + _list(given.sketches) + ")")
         _read_old(db, previous)
-        db.register("groups", find_groups(db, clean.near_duplicates, previous))
+        db.register("groups", find_groups(db, near, previous))
         within = {"text": "key", "group": "group_id"}[clean.conflicts_within]
         for statement in (GROUPED, CROWDED, SIDES, CONFLICTS.format(within=within)):
             db.execute(statement)
         if split.stratify:
             _stratify(db, split, seed)
-        near = clean.near_duplicates
-        given = {"policy": clean.label_conflicts, "keep": near.keep if near else "all"}
+        policy = {"policy": clean.label_conflicts, "keep": near.keep if near else "all"}
         with atomic(out) as part:
-            _write(db.sql(VERDICTS.format(within=within), params=given).to_arrow_reader(65_536), part)
-        _write_lists(db, within, out.parent / "review")
+            _write(db.sql(VERDICTS.format(within=within), params=policy).to_arrow_reader(65_536), part)
+        _write_lists(db, given, within, out.parent / "review")
         found = db.execute(LEAK).fetchone()
         assert found is not None
         leak = Leak(*found)
         write_json(figures, asdict(leak))  # last: what it stands beside is complete
         return leak
+
+
+def _keys(files: Sequence[Path]) -> pa.Table:
+    """What is compared of all rows, mapped into memory: only what is asked for is read."""
+    schema = pa.schema([schema_of(files[0]).field(name) for name in LOOKED_AT])
+    table = pa.Table.from_batches([b.select(LOOKED_AT) for path in files for b in batches(path)], schema)
+    return table.rename_columns([name.removeprefix("_") for name in LOOKED_AT])
 
 
 def _stratify(db: Any, settings: SplitSettings, seed: int) -> None:
@@ -186,15 +212,31 @@ def _read_old(db: Any, previous: Path | None) -> None:
         db.execute("INSERT INTO old " + OLD, {"files": files})
 
 
-def _write_lists(db: Any, within: str, review: Path) -> None:
+def _write_lists(db: Any, given: Compared, within: str, review: Path) -> None:
     conflicts = db.execute(SHOW_CONFLICTS.format(within=within)).fetchall()
+    texts = _texts(given, [place for _, rows in conflicts for _, _, *place in rows])
     write_jsonl(review / "label_conflicts.jsonl", (
-        {"corpus": corpus, "text": text, "rows": [{"label": x, "source": y} for x, y in labels]}
-        for corpus, text, labels in conflicts
+        {"corpus": corpus, "text": min(texts[unit, row] for _, _, unit, row in rows),
+         "rows": [{"label": x, "source": y} for x, y, _, _ in rows]}
+        for corpus, rows in conflicts
     ))
     names = ("similarity", "source", "text", "near_source", "near_text")
-    pairs = db.execute(SHOW_PAIRS).fetchall()
+    pairs = db.execute(SHOW_PAIRS).fetchall() if given.sketches else []
     write_jsonl(review / "near_duplicates.jsonl", (dict(zip(names, pair, strict=True)) for pair in pairs))
+
+
+def _texts(given: Compared, places: Sequence[Sequence[int]]) -> dict[tuple[int, int], str]:
+    """The texts at these places (unit and row), as they are compared."""
+    by_unit: dict[int, list[int]] = defaultdict(list)
+    for unit, row in places:
+        by_unit[unit].append(row)
+    found: dict[tuple[int, int], str] = {}
+    for unit, rows in by_unit.items():
+        columns = given.columns[unit]
+        held = read_output(given.rows[unit], [name for name, kind in columns.items() if kind != "label"])
+        texts = texts_of(pa.concat_tables(held.slice(row, 1) for row in rows), columns)
+        found |= {(unit, row): text for row, text in zip(rows, texts, strict=True)}
+    return found
 
 
 def _list(files: Sequence[Path]) -> str:
@@ -202,13 +244,16 @@ def _list(files: Sequence[Path]) -> str:
 
 
 def _write(reader: Any, path: Path) -> None:
-    """Stream verdicts to Parquet, a row group a unit; DuckDB's own writer does not promise equal bytes."""
+    """Stream verdicts to Parquet, a row group for each unit that has any.
+
+    DuckDB's own writer does not promise equal bytes.
+    """
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(path, reader.schema, **SHARD) as writer:
         waiting: list[pa.RecordBatch] = []
         for batch in reader:
-            units = batch["unit"].to_numpy()
+            units = np.from_dlpack(batch["unit"])  # as in `places_of`
             starts = [0, *(np.flatnonzero(np.diff(units)) + 1).tolist(), len(units)]
             for start, end in pairwise(starts):
                 if waiting and waiting[0]["unit"][0].as_py() != units[start]:

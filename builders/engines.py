@@ -10,18 +10,14 @@ import gc
 import json
 import multiprocessing
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from multiprocessing import forkserver
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any, Literal, Protocol
@@ -29,11 +25,12 @@ from typing import IO, Any, Literal, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhiling.builders.workers import context, interrupt_held
 from zhiling.console import progress
 from zhiling.store import atomic
 
 SHARD = {"compression": "lz4", "use_dictionary": False, "version": "2.6"}  # read once or twice, then thrown away
-PRELOADED = ["__main__", "zhiling.builders.stages"]  # what every worker needs
+MOST_JOINED = 24 * 2**20  # bytes of several parts that are done at once
 DETAIL = ', "detail": '  # stands in the line of a reject behind what it is counted by
 
 
@@ -96,7 +93,7 @@ class LocalEngine:
                     bar()
                 return
             try:
-                with _interrupt_held():
+                with interrupt_held():
                     running = [self._started().submit(run_shard, work, s) for s in todo]
                 for done in as_completed(running):
                     done.result()
@@ -107,7 +104,7 @@ class LocalEngine:
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(self.workers, _context(), _make_ready, (dict(os.environ),))
+            self._pool = ProcessPoolExecutor(self.workers, context(), _make_ready, (dict(os.environ),))
         return self._pool
 
     def close(self) -> None:
@@ -115,25 +112,6 @@ class LocalEngine:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
-
-
-def _context() -> ForkServerContext:
-    """How workers are started.
-
-    Threads do not survive a fork, and this process may have some. The fork server has none of its own: it imports what
-    workers need, once for all of them, and does nothing but fork.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    return context
-
-
-def expect_workers(workers: int) -> None:
-    """Have the imports of workers made while this process plans what they are to do."""
-    if workers > 1:
-        _context()
-        with _interrupt_held():
-            forkserver.ensure_running()
 
 
 def make_engine(name: Literal["local", "ray"], workers: int, address: str | None = None) -> Engine:
@@ -186,19 +164,6 @@ def _leave_pandas_out() -> None:
             pa.array([""])
         finally:
             sys.meta_path.remove(_NoPandas)
-
-
-@contextmanager
-def _interrupt_held() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit the hold, and the parent alone answers.
-
-    A worker that is interrupted while it starts would leave the pool waiting for ever.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def rejects_path(output: Path) -> Path:
@@ -282,6 +247,21 @@ def _footer(path: Path, _changed: int, _size: int) -> pq.FileMetaData:
 def row_groups(paths: Sequence[Path]) -> list[RowGroup]:
     """All parts of the given outputs, in order."""
     return [RowGroup(path, i) for path in paths for i in range(_parts(path))]
+
+
+def joined(parts: Sequence[RowGroup], several: int) -> Iterator[tuple[RowGroup, ...]]:
+    """Neighbouring parts together, `several` of them, or fewer where they are large."""
+    found: list[RowGroup] = []
+    size = 0
+    for part in parts:
+        own = part.read().nbytes
+        if found and (len(found) == several or size + own > MOST_JOINED):
+            yield tuple(found)
+            found, size = [], 0
+        found.append(part)
+        size += own
+    if found:
+        yield tuple(found)
 
 
 def _parts(path: Path) -> int:

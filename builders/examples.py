@@ -43,7 +43,7 @@ Shown = dict[int, list[tuple[Exemplar, str]]]  # by wish: exemplars, with their 
 class RenderJob:
     """Split rows of one corpus to render."""
 
-    rows: RowGroup
+    rows: tuple[RowGroup, ...]
     pool: Path | None  # None where no row has exemplars
     pack_folder: Path
     pack_digest: str
@@ -113,7 +113,7 @@ def make_examples(job: RenderJob) -> Iterator[Piece]:
 
 
 def _batch(job: RenderJob, pack: Pack) -> Batch:
-    table = job.rows.read().combine_chunks()
+    table = pa.concat_tables(part.read() for part in job.rows).combine_chunks()
     ids = table["id"].to_pylist()
     sides = sides_of(table["split"])
     brought = {name: table[name].dictionary_encode() for name in SHARED}
@@ -122,7 +122,7 @@ def _batch(job: RenderJob, pack: Pack) -> Batch:
     # held-out rows are ordered by source row, so that the first N documents are the same for every template
     numbers[held_out] = drawn([ids[i] for i in held_out.tolist()], job.seed, "order")
     columns = Columns(pack, {name: table[name].combine_chunks() for name in pack.settings.columns}, ids)
-    return Batch(pa.table(brought).combine_chunks(), columns, ids_of(table["id"]), sides, numbers)
+    return Batch(pa.table(brought).combine_chunks(), columns, ids_of(table["id"].combine_chunks()), sides, numbers)
 
 
 def _chosen(job: RenderJob, ids: Sequence[str], train: Numbers) -> list[Numbers]:

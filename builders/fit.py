@@ -19,11 +19,11 @@ from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ColumnType, corpus_schema
 from zhiling.store import canonical_json
 
-ASIDE = [  # what a row brings along for the steps before the release, by name and type
-    ("own", pa.string()),   # the side that its source gives it
-    ("ties", pa.list_(pa.string())),   # digests that rows which stay together share
-    ("time", pa.string()),  # ISO 8601
-    ("found", pa.list_(pa.string())),  # kinds of personal data in it
+ASIDE = [  # what a row brings along for the steps before the release, by name (as no column of a pack's) and type
+    ("_own", pa.string()),   # the side that its source gives it
+    ("_ties", pa.list_(pa.string())),   # digests that rows which stay together share
+    ("_time", pa.string()),  # ISO 8601
+    ("_found", pa.list_(pa.string())),  # kinds of personal data in it
 ]
 CASTS: dict[Cast, Callable[[str], Any]] = {
     "json": json.loads, "whole": lambda text: str(int(float(text))), "lines": str.splitlines,
@@ -96,7 +96,7 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
     return {
         "id": identity, "corpus": unit.corpus.name, "revision": unit.corpus.revision,
         "license": unit.corpus.license, "language": unit.language, "source": source,
-        **seen.fields, **aside, "found": seen.kinds,
+        **seen.fields, **aside, "_found": seen.kinds,
     }
 
 
@@ -118,7 +118,7 @@ def _aside(unit: Unit, raw: Mapping[str, Any], fields: Mapping[str, Any]) -> dic
             ties.append(_hashed(["tie", corpus.name, column, _as_set(value)]))
     if corpus.time is not None:
         time = _moment(raw.get(corpus.time), corpus.time)
-    return {"own": own, "ties": ties, "time": time}
+    return {"_own": own, "_ties": ties, "_time": time}
 
 
 def _as_set(value: Any) -> Any:

@@ -18,6 +18,7 @@ from zhiling.builders.near_duplicates import Candidates, NearSettings, connected
 from zhiling.builders.shingles import Offsets
 
 GROUP_SCHEMA = pa.schema([("key", pa.string()), ("group_id", pa.string()), ("tied", pa.bool_())])
+PAIR_SCHEMA = pa.schema([("a", pa.string()), ("b", pa.string()), ("similarity", pa.float64())])
 TIES = "SELECT DISTINCT key, unnest(ties) AS tie FROM keys ORDER BY ALL"
 OLD_SIDES = "SELECT key, min(side) FROM keys JOIN old USING (id) GROUP BY key HAVING min(side) = max(side)"
 
@@ -80,11 +81,15 @@ def find_groups(db: Any, near: NearSettings | None, previous: Path | None) -> pa
             rows += _parted(graph, members, candidates, near)
         else:
             rows += graph.rows_of(members)
-    columns = [list(column) for column in zip(*sorted(rows), strict=True)] or [[], [], []]
-    pairs = [list(column) for column in zip(*sorted(found), strict=True)] or [[], [], []]
-    db.register("pairs", pa.table({"a": pa.array(pairs[0], pa.string()), "b": pa.array(pairs[1], pa.string()),
-                                   "similarity": pa.array(pairs[2], pa.float64())}))
-    return pa.table(dict(zip(GROUP_SCHEMA.names, columns, strict=True)), schema=GROUP_SCHEMA)
+    db.register("pairs", _table(found, PAIR_SCHEMA))
+    return _table(rows, GROUP_SCHEMA)
+
+
+def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    """Rows in order; an empty table is made without an array, at whose first sight pyarrow imports pandas."""
+    if not rows:
+        return pa.Table.from_batches([], schema)
+    return pa.table([list(column) for column in zip(*sorted(rows), strict=True)], schema=schema)
 
 
 def _read_sides(db: Any, graph: Graph) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from zhiling.builders.clean import NAIVE_TEST_SHARE, fold_key
+from zhiling.builders.clean import fold_key
 from zhiling.builders.engines import Piece, RowGroup, read_output
+from zhiling.builders.keys import NAIVE_TEST_SHARE
 from zhiling.builders.split import SplitSettings
 from zhiling.rows import Columns
 from zhiling.seeds import draw, uniform

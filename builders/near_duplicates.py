@@ -31,7 +31,7 @@ PAIRS_AT_ONCE = 200_000
 DIGESTS_AT_ONCE = 256
 BUCKETS = """
 CREATE OR REPLACE TEMP TABLE buckets AS
-WITH banded AS (SELECT key, unnest(bands) AS band FROM keys),
+WITH banded AS (SELECT key, unnest(bands) AS band FROM sketches),
      met AS (SELECT band FROM banded GROUP BY band HAVING count(*) > 1),  -- again, by one key of several units too
      named AS (SELECT DISTINCT band, key FROM banded SEMI JOIN met USING (band)),
      shared AS (SELECT band FROM named GROUP BY band HAVING count(*) > 1),
@@ -41,7 +41,7 @@ SELECT band, key, n FROM kept JOIN numbered USING (key)
 """
 TEXTS = """
 SELECT k.key, arg_min(k.text, k.id) AS text, arg_min(k.language, k.id) AS language
-FROM keys k SEMI JOIN buckets USING (key) WHERE k.text IS NOT NULL GROUP BY k.key ORDER BY k.key
+FROM sketches k SEMI JOIN buckets USING (key) GROUP BY k.key ORDER BY k.key
 """
 HUBS = """
 SELECT DISTINCT hub AS a, n AS b FROM (SELECT n, min(n) OVER (PARTITION BY band) AS hub FROM buckets) WHERE hub < n
@@ -161,7 +161,7 @@ def compare(keys: list[str], texts: Sequence[str], languages: Sequence[str], set
 
 
 def read_candidates(db: Any, settings: NearSettings) -> Candidates:
-    """The texts of the view `keys` that share a band with another; their buckets in the table `buckets`."""
+    """The texts of the view `sketches` that share a band with another; their buckets in the table `buckets`."""
     db.execute(BUCKETS)
     found = db.sql(TEXTS).to_arrow_table()
     return compare(found["key"].to_pylist(), found["text"].to_pylist(), found["language"].to_pylist(), settings)

@@ -12,15 +12,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zhiling.builders import stages
-from zhiling.builders.duplicates import Leak
-from zhiling.builders.engines import count_rows, expect_workers, make_engine
-from zhiling.builders.plan import Plan, make_plan
+from zhiling.builders.workers import expect_workers
 from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.store import read_manifest, write_text
+
+if TYPE_CHECKING:  # what is heavy is imported once the workers' imports have begun
+    from zhiling.builders import stages
+    from zhiling.builders.duplicates import Leak
+    from zhiling.builders.plan import Plan
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one each time that Linux is started
 
@@ -29,10 +31,10 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one each time that Lin
 class Built:
     """What the steps left in the work folder, for the writer of the release."""
 
-    plan: Plan
+    plan: "Plan"
     splits: Mapping[str, list[Path]]  # by corpus: split rows
     examples: Mapping[str, list[Path]]  # by corpus: example rows
-    leak: Leak
+    leak: "Leak"
     counts: Mapping[str, dict[str, int]]  # by corpus: rows after each step
     rejecting: Mapping[str, list[Path]]   # by corpus: shards whose rejects count, in order
     personal: Mapping[str, dict[str, int]]  # by corpus: rows with each kind of personal data, as they stand
@@ -41,8 +43,11 @@ class Built:
     augmentation: Mapping[str, dict[str, Any]]  # by corpus: copies, variety and agreement
 
 
-def run_steps(run: stages.Run) -> Built:
+def run_steps(run: "stages.Run") -> Built:
     """All steps but the last, over shards."""
+    from zhiling.builders import stages
+    from zhiling.builders.engines import count_rows
+
     read = stages.read(run)
     verdicts, leak = stages.judge(run, read)
     splits = stages.split(run, read, verdicts)
@@ -72,11 +77,15 @@ def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:
     Raises UserError where the recipe or its sources are wrong, or the version exists from other settings.
     """
     expect_workers(workers)
+    from zhiling.builders.plan import make_plan
+
     return build_plan(make_plan(recipe_path), out, workers)
 
 
-def build_plan(plan: Plan, out: Path, workers: int = 1) -> Path:
+def build_plan(plan: "Plan", out: Path, workers: int = 1) -> Path:
     """Build what has been planned below `out` and return its folder; one that is up to date is kept."""
+    from zhiling.builders import stages
+    from zhiling.builders.engines import make_engine
     from zhiling.builders.release import write_release
 
     home = out / plan.recipe.name

@@ -6,6 +6,7 @@ bits, a keyed draw below. Rows in order of their places are the release, side by
 release is a stretch of places, and hangs neither on how rows came together nor on who wrote it.
 """
 
+from binascii import unhexlify
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zhiling.rows import SPLITS, Split
-from zhiling.seeds import draw, draws
+from zhiling.seeds import draw, draw_array
 
 DIGITS = 24
 SIDE_BITS = 2
@@ -24,12 +25,17 @@ Ids = NDArray[np.uint8]      # a row of 12 bytes for each id
 Places = NDArray[np.uint64]
 
 
-def ids_of(shown: pa.Array) -> Ids:
+def ids_of(shown: pa.StringArray) -> Ids:
     """Ids as bytes. Raises ValueError where one is no id."""
     if pc.min_max(pc.binary_length(shown)).as_py() not in ({"min": DIGITS, "max": DIGITS}, {"min": None, "max": None}):
         raise ValueError(f"an id has {DIGITS} hexadecimal digits")
-    text = "".join(shown.to_pylist())
-    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(len(shown), DIGITS // 2)
+    text = b"" if not len(shown) else memoryview(shown.buffers()[2])[_start(shown) :][: DIGITS * len(shown)]
+    return np.frombuffer(unhexlify(text), np.uint8).reshape(len(shown), DIGITS // 2)
+
+
+def _start(texts: pa.StringArray) -> int:
+    """Where the first of some texts begins in their memory."""
+    return int(np.frombuffer(texts.buffers()[1], np.int32)[texts.offset])
 
 
 def shown_ids(ids: Ids) -> pa.Array:
@@ -55,7 +61,7 @@ def mixed(ids: Ids, seed: int, purpose: str) -> Places:
 
 def drawn(ids: Sequence[str], seed: int, purpose: str) -> Places:
     """A keyed draw for each id, as every other draw is made."""
-    return np.array(draws(seed, purpose, ids), np.uint64)
+    return draw_array(seed, purpose, ids)
 
 
 def sides_of(splits: pa.Array) -> NDArray[np.int64]:
@@ -76,8 +82,7 @@ def bounds(side: int, parts: int) -> list[int]:
 
 def places_of(batch: pa.RecordBatch) -> Places:
     """The places of a batch's rows."""
-    found: Places = batch.column(PLACE).to_numpy()
-    return found
+    return np.from_dlpack(batch.column(PLACE)).astype(np.uint64, copy=False)  # `to_numpy` would import pandas
 
 
 def on_side(batch: pa.RecordBatch, split: Split) -> pa.Array:

@@ -108,10 +108,14 @@ def _objects(data: bytes, count: int, names: Iterable[str]) -> dict[str, pa.Arra
     from pyarrow import json as arrow_json
 
     inner = data[:-1] if data.endswith(b"\n") else data
-    # an object a line: none goes on where a line begins with { after one that ended with }
-    if not inner.startswith(b"{") or not inner.endswith(b"}") or inner.count(b"}\n{") != count - 1:
+    if not inner.startswith(b"{") or not inner.endswith(b"}"):
         return None
-    if inner.count(b"[") + inner.count(b"{") >= count + DEEPEST and _is_deep(inner):
+    letters = np.frombuffer(inner, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    # an object a line: none goes on where a line begins with { after one that ended with }
+    if len(ends) != count - 1 or (letters[ends - 1] != ord("}")).any() or (letters[ends + 1] != ord("{")).any():
+        return None
+    if np.diff(ends, prepend=-1, append=len(inner)).max() > DEEPEST and _is_deep(inner):
         return None
     try:
         first = json.loads(inner[: inner.index(b"\n")] if count > 1 else inner)
@@ -128,6 +132,9 @@ def _objects(data: bytes, count: int, names: Iterable[str]) -> dict[str, pa.Arra
 
 
 def _is_deep(data: bytes) -> bool:
+    opened = data.count(b"[") + data.count(b"{")
+    if opened < data.count(b"\n") + 1 + DEEPEST:  # each line opens one
+        return False
     return any(line.count(b"[") + line.count(b"{") >= DEEPEST for line in data.split(b"\n"))
 
 
@@ -227,14 +234,14 @@ def _table(unit: Unit, numbers: Any, values: Mapping[str, pa.Array]) -> pa.Table
         "id": row_ids(corpus.name, values),
         "source": pc.binary_join_element_wise(unit.shown, pa.array(numbers).cast(pa.string()), ":"),
         **values,
-        "own": pa.repeat(pa.scalar(unit.split, pa.string()), count),
-        "time": pa.nulls(count, pa.string()),
+        "_own": pa.repeat(pa.scalar(unit.split, pa.string()), count),
+        "_time": pa.nulls(count, pa.string()),
     }
     for name, value in (("corpus", corpus.name), ("revision", corpus.revision), ("license", corpus.license),
                         ("language", unit.language)):
         columns[name] = pa.repeat(value, count)
     empty = pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, np.int32)), pa.array([], pa.string()))
-    columns |= {"ties": empty, "found": empty}
+    columns |= {"_ties": empty, "_found": empty}
     schema = read_schema(unit.columns)
     return pa.table([columns[name] for name in schema.names], schema=schema)
 

@@ -4,11 +4,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from zhiling.builders.card import write_card
+from zhiling.builders.croissant import croissant
 from zhiling.builders.engines import Shard, copy_rejects, count_rows
 from zhiling.builders.leak import measure
 from zhiling.builders.licenses import derived, obstacles
@@ -18,7 +20,7 @@ from zhiling.builders.recipe import Recipe
 from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.rows import SPLITS
-from zhiling.store import atomic_folder, differences, write_manifest
+from zhiling.store import atomic_folder, differences, file_facts, write_json, write_manifest
 from zhiling.templates.pack import Pack
 
 LEDGER = (
@@ -29,11 +31,13 @@ LEDGER = (
 
 def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Path) -> None:
     """Gather the release, `files` by the folder that they belong in, and let it appear at `folder` by one rename."""
-    with atomic_folder(folder) as part:
+    digests: dict[str, Future[dict[str, Any]]] = {}  # they take as long as all that is made meanwhile
+    with atomic_folder(folder) as part, ThreadPoolExecutor(1) as aside:
         for place, shards in files.items():
             (part / place).mkdir(parents=True)
             for shard in shards:
                 _lay(shard.job.target, part / place / shard.job.target.name)
+                digests[f"{place}/{shard.job.target.name}"] = aside.submit(_settled, shard.job.target)
         sizes: dict[str, int] = {split: count_rows((part / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
         rejects = _write_rejects(built, part / "rejects.jsonl")
         if not any(sizes.values()):
@@ -48,8 +52,18 @@ def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Pa
         shutil.copytree(built.review, part / "review")
         about = _about(built, sizes, rejects)
         write_card(part, built.plan, about, [shard.output for shard in files["data"]])
-        write_manifest(part, "release", about)
+        recipe, known = built.plan.recipe, {name: found.result() for name, found in digests.items()}
+        described = croissant(known, about, recipe.title, recipe.summary, about["license"]["derived"])
+        write_json(part / "croissant.json", described)
+        write_manifest(part, "release", about, known)
     note(f"release written: {folder}")
+
+
+def _settled(file: Path) -> dict[str, Any]:
+    """What a manifest says of a finished file, which is forced to the disk."""
+    with file.open("rb") as f:
+        os.fsync(f.fileno())
+    return file_facts(file)
 
 
 def _lay(file: Path, place: Path) -> None:

@@ -26,6 +26,8 @@ from zhiling.store import atomic
 
 FILE_ROWS = 250_000  # of a file, about
 GROUP_ROWS = 16_384
+FEW_WORDS, LOOKED_AT = 64, 4_096  # words of a column that are looked for in so many rows first
+LARGE = 16 * 2**20  # bytes of a column
 PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1, "version": "2.6", "store_schema": False}
 TEMPLATE = "template"  # a column that examples have and corpora have not
 REPEATED = ("completion", "answer", "shots")  # columns with few values that come as they are
@@ -60,7 +62,7 @@ def place_rows(job: PlaceJob) -> Iterator[Piece]:
     labels = {name for name, kind in job.columns.items() if kind == "label"}
     shared = {"corpus", "revision", "license", "language", "split", "augmentation"} | labels
     table = job.rows.read().combine_chunks()
-    numbers = ids_of(table["id"])[:, :8].copy().view(">u8").ravel().astype(np.uint64)
+    numbers = ids_of(table["id"].combine_chunks())[:, :8].copy().view(">u8").ravel().astype(np.uint64)
     places = place(sides_of(table["split"]), numbers)
     columns = {name: table[name].dictionary_encode() if name in shared else table[name] for name in table.column_names}
     schema = placed_schema(split_schema(job.columns), shared)
@@ -125,8 +127,8 @@ def _is_coded(kind: pa.DataType) -> bool:
 def _between(job: FileJob) -> pa.Table:
     """The rows of a stretch of places, in order.
 
-    Every column is put together and sorted by itself, and the files' pages are let go again: what stays mapped of many
-    outputs would fill memory.
+    Every column is put together and sorted by itself, and pages of the files are let go again after a large one: what
+    stays mapped of many outputs would fill memory.
     """
     ends = np.array([job.first, job.end], np.uint64)
     with ExitStack() as opened:
@@ -137,7 +139,7 @@ def _between(job: FileJob) -> pa.Table:
         for i, field in enumerate(found[0].schema):
             column = pa.concat_arrays([part.column(i) for part in found]).take(order)
             columns[field.name] = _in_order_of_use(column) if _is_coded(field.type) else column
-            for each in maps:
+            for each in maps if column.nbytes > LARGE else ():
                 each.madvise(mmap.MADV_DONTNEED)
         del found
     return pa.table(columns, schema=schema_of(job.outputs[0]))
@@ -169,6 +171,15 @@ def _in_order_of_use(column: pa.Array) -> pa.Array:
         inner = _in_order_of_use(column.flatten())
         ends = np.concatenate([[0], np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())])
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), inner, mask=column.is_null())
+    count = len(column.dictionary)
+    if not column.null_count and count <= FEW_WORDS:
+        codes = column.indices.to_numpy()
+        seen, first = np.unique(codes[:LOOKED_AT], return_index=True)
+        if len(seen) == count:  # each of them stands among the first rows
+            order = seen[np.argsort(first)]
+            places = np.empty(count, np.int32)
+            places[order] = np.arange(count)
+            return pa.DictionaryArray.from_arrays(places[codes], column.dictionary.take(pa.array(order)))
     used = column.indices.dictionary_encode()
     return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
 

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -19,7 +18,7 @@ from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.rows import SPLIT_FIELDS, SPLITS, Columns, Split, conform, split_schema
-from zhiling.seeds import draw, draws
+from zhiling.seeds import draw, draw_array
 from zhiling.settings import Settings
 
 ADDED = [name for name, _ in SPLIT_FIELDS]
@@ -68,11 +67,10 @@ class SplitSettings(Settings):
 
 @dataclass(frozen=True)
 class SplitJob:
-    """Rows to put on their sides, and the file whose part of the unit's number holds the verdicts on them."""
+    """Rows to put on their sides, and the verdicts on the unit that they were read in, if there are any."""
 
     rows: RowGroup
-    unit: int
-    verdicts: Path
+    verdicts: RowGroup | None
     columns: Columns
     settings: SplitSettings
     seed: int
@@ -98,21 +96,20 @@ def own_side(settings: SplitSettings, own: str | None, time: str | None) -> str 
     return "validation" if validation is not None and time >= validation.isoformat() else "train"
 
 
-def sides(seed: int, groups: Sequence[str], settings: SplitSettings) -> list[Split]:
+def sides(seed: int, groups: Sequence[str], settings: SplitSettings) -> pa.StringArray:
     """The side of each group. Test first, so that changing validation's share leaves test as it is."""
     at = uniforms(seed, "split", groups)
     if settings.folds is not None:
-        test = np.array(draws(seed, "fold", groups), np.uint64) % settings.folds.of == settings.folds.test
+        test = draw_array(seed, "fold", groups) % settings.folds.of == settings.folds.test
         validation = at < settings.validation / (settings.train + settings.validation)
     else:
         test, validation = at < settings.test, at < settings.test + settings.validation
-    found: list[Split] = np.where(test, "test", np.where(validation, "validation", "train")).tolist()
-    return found
+    return pc.if_else(pa.array(test), "test", pc.if_else(pa.array(validation), "validation", "train"))
 
 
 def uniforms(seed: int, purpose: str, keys: Sequence[str]) -> NDArray[np.float64]:
     """`seeds.uniform` for many keys."""
-    return (np.array(draws(seed, purpose, keys), np.uint64) >> np.uint64(11)) / 2**53
+    return (draw_array(seed, purpose, keys) >> np.uint64(11)) / 2**53
 
 
 def stratified(groups: Iterable[Group], settings: SplitSettings, seed: int) -> dict[str, Split]:
@@ -141,26 +138,41 @@ def stratified(groups: Iterable[Group], settings: SplitSettings, seed: int) -> d
 def split_rows(job: SplitJob) -> Iterator[Piece]:
     """The kept rows of one unit with group and side; the others rejected with their reason."""
     schema = split_schema(job.columns)
-    table = job.rows.read([name for name in schema.names if name not in ADDED])
-    verdicts = RowGroup(job.verdicts, job.unit).read()
-    assert len(verdicts) == len(table)
-    kept = pc.equal(verdicts["verdict"], "keep")
-    refused = pc.invert(kept)
-    rejects = _rejects(table.filter(refused), verdicts.filter(refused), list(job.columns))
-    rows, found = (table.filter(kept), verdicts.filter(kept)) if rejects else (table, verdicts)
+    table, rejects = job.rows.read().combine_chunks(), list[Reject]()
+    groups, settled = table["_key"].combine_chunks(), table["_own"].combine_chunks()
+    verdicts = _verdicts(job, table["_row"].to_numpy())
+    if len(verdicts):
+        at = np.isin(table["_row"].to_numpy(), verdicts["row"].to_numpy())
+        groups, settled = (
+            pc.replace_with_mask(values, pa.array(at), verdicts[name].combine_chunks())
+            for name, values in (("group_id", groups), ("side", settled))
+        )
+        refused = pc.not_equal(verdicts["verdict"], "keep")
+        rejects = _rejects(table.filter(pa.array(at)).filter(refused), verdicts.filter(refused), list(job.columns))
+        at[at] = refused.to_numpy()
+    rows = table.select([name for name in schema.names if name not in ADDED])
+    if rejects:
+        rows, groups, settled = (each.filter(pa.array(~at)) for each in (rows, groups, settled))
     nulls = pa.nulls(len(rows), pa.string())
-    added = (found["group_id"], _sides(job, found), nulls, nulls)
+    added = (groups, _sides(job, groups, settled), nulls, nulls)
     yield Piece(conform(pa.table([*rows.columns, *added], [*rows.column_names, *ADDED]), schema), rejects)
 
 
-def _sides(job: SplitJob, verdicts: pa.Table) -> pa.Array:
+def _verdicts(job: SplitJob, rows: NDArray[np.int64]) -> pa.Table:
+    """The verdicts on some rows of the unit, which stand one after the other."""
+    if job.verdicts is None or not len(rows):
+        return pa.table({})
+    found = job.verdicts.read()
+    start, end = np.searchsorted(found["row"].to_numpy(), (rows[0], rows[-1] + 1)).tolist()
+    return found.slice(start, end - start)
+
+
+def _sides(job: SplitJob, groups: pa.Array, settled: pa.Array) -> pa.Array:
     """The side of each row: the one that was settled, else the one drawn for its group."""
-    groups, settled = verdicts["group_id"].combine_chunks(), verdicts["side"].combine_chunks()
     if not settled.null_count:
         return settled
     coded = groups.dictionary_encode()
-    drawn = pa.array(sides(job.seed, coded.dictionary.to_pylist(), job.settings), pa.string())
-    return pc.coalesce(settled, drawn.take(coded.indices))
+    return pc.coalesce(settled, sides(job.seed, coded.dictionary.to_pylist(), job.settings).take(coded.indices))
 
 
 def _rejects(rows: pa.Table, verdicts: pa.Table, columns: Sequence[str]) -> list[Reject]:

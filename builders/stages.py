@@ -16,22 +16,22 @@ import pyarrow.parquet as pq
 from zhiling.builders.augment import AugmentJob, held_out_texts
 from zhiling.builders.augment import augment as say_otherwise
 from zhiling.builders.augment_report import report
-from zhiling.builders.clean import KeyJob, make_keys
-from zhiling.builders.corpus import read_unit
 from zhiling.builders.decontaminate import Checked, Dropped, check, drop, write_index
-from zhiling.builders.duplicates import Leak, judge_rows
+from zhiling.builders.duplicates import Compared, Leak, judge_rows
 from zhiling.builders.engines import (
     Engine,
     RowGroup,
     Shard,
     Work,
     count_rows,
+    joined,
     read_output,
     read_rejects,
     row_groups,
 )
 from zhiling.builders.examples import RenderJob, make_examples
 from zhiling.builders.exemplars import PoolJob, make_pool
+from zhiling.builders.keys import ReadJob, SketchJob, read_rows, sketch_rows
 from zhiling.builders.leak import ReviewJob, find_label_errors, score_splits
 from zhiling.builders.mixture import Mixed, cuts
 from zhiling.builders.mixture import mix as thin
@@ -46,6 +46,7 @@ from zhiling.errors import UserError
 from zhiling.store import atomic, write_jsonl
 
 Tables = Mapping[str, list[Path]]  # by corpus: the files of one step
+FEW = 16  # parts; where there are several times as many, several are rendered together
 ROWS = ".arrow"  # ends the names of tables that Arrow reads alone; what DuckDB reads, too, is Parquet
 
 
@@ -78,15 +79,16 @@ class Run:
 
 def read(run: Run) -> Tables:
     """Corpus rows of every source. Raises UserError where a corpus has none."""
+    recipe, tables = run.plan.recipe, {}
     shards: list[Shard] = []
-    tables = {}
-    for corpus in run.plan.recipe.corpora:
+    for corpus in recipe.corpora:
         units = [unit for source in run.plan.sources[corpus.name] for unit in source.units]
-        here = [Shard(run.work / "read" / corpus.name / f"{i:05d}{ROWS}", unit) for i, unit in enumerate(units)]
+        jobs = [ReadJob(unit, n, recipe.split, recipe.seed) for n, unit in enumerate(units, len(shards))]
+        here = [Shard(run.work / "read" / corpus.name / f"{i:05d}{ROWS}", job) for i, job in enumerate(jobs)]
         tables[corpus.name] = [s.output for s in here]
         shards += here
-    run.engine.map(read_unit, shards, "read")
-    for corpus in run.plan.recipe.corpora:
+    run.engine.map(read_rows, shards, "read")
+    for corpus in recipe.corpora:
         _say_what_was_not_read(corpus.name, tables[corpus.name])
         if not count_rows(tables[corpus.name]):
             first = next(read_rejects(tables[corpus.name]), {"source": "its sources", "detail": "nothing in them"})
@@ -106,34 +108,39 @@ def _say_what_was_not_read(corpus: str, files: Sequence[Path]) -> None:
 
 
 def judge(run: Run, rows: Tables) -> tuple[Path, Leak]:
-    """The verdict on every row: its group, and whether it stays; and what a naive split would have leaked."""
-    recipe = run.plan.recipe
+    """The verdicts on rows that do not simply stay; and what a naive split would have leaked."""
+    recipe, plan, verdicts = run.plan.recipe, run.plan, run.work / "verdicts.parquet"
+    near, sketches = recipe.clean.near_duplicates, list[Path]()
 
-    def job(corpus: CorpusSettings, part: RowGroup, unit: int) -> KeyJob:
-        language = run.plan.pack(corpus).settings.language
-        return KeyJob(part, unit, run.plan.columns(corpus), language, recipe.clean, recipe.split, recipe.seed)
+    def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> SketchJob:
+        assert near is not None
+        return SketchJob(part, plan.columns(corpus), plan.pack(corpus).settings.language, near)
 
-    keys = run.over_rows("keys", "compare texts", make_keys, rows, job, ".parquet")
-    verdicts = run.work / "verdicts.parquet"
-    files = [path for paths in keys.values() for path in paths]
-    return verdicts, judge_rows(files, recipe.clean, recipe.split, recipe.seed, run.plan.previous, verdicts)
+    if near is not None:
+        found = run.over_rows("sketches", "compare texts", sketch_rows, rows, job, ".parquet")
+        sketches = [path for paths in found.values() for path in paths]
+    of = [(path, plan.columns(corpus)) for corpus in recipe.corpora for path in rows[corpus.name]]
+    given = Compared([path for path, _ in of], [columns for _, columns in of], sketches)
+    return verdicts, judge_rows(given, recipe.clean, recipe.split, recipe.seed, plan.previous, verdicts)
 
 
 def personal_data(run: Run, rows: Tables) -> dict[str, dict[str, int]]:
     """By corpus: rows that hold each kind of personal data, those left in and masked."""
     found: dict[str, Counter[str]] = {name: Counter() for name in rows}
     for name, path in ((name, path) for name, files in rows.items() for path in files):
-        for each in pc.value_counts(pc.list_flatten(read_output(path, ["found"])["found"])).to_pylist():
+        for each in pc.value_counts(pc.list_flatten(read_output(path, ["_found"])["_found"])).to_pylist():
             found[name][each["values"]] += each["counts"]
     return {name: dict(sorted(counts.items())) for name, counts in found.items()}
 
 
 def split(run: Run, rows: Tables, verdicts: Path) -> Tables:
     """The rows that stay, each with its group and side."""
-    recipe = run.plan.recipe
+    recipe, parts = run.plan.recipe, row_groups([verdicts])
+    of_unit = {part.read(["unit"])["unit"][0].as_py(): part for part in parts}
+    units = {path: n for n, path in enumerate(path for c in recipe.corpora for path in rows[c.name])}
 
-    def job(corpus: CorpusSettings, part: RowGroup, unit: int) -> SplitJob:
-        return SplitJob(part, unit, verdicts, run.plan.columns(corpus), recipe.split, recipe.seed)
+    def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> SplitJob:
+        return SplitJob(part, of_unit.get(units[part.path]), run.plan.columns(corpus), recipe.split, recipe.seed)
 
     return run.over_rows("split", "clean and split", split_rows, rows, job)
 
@@ -257,16 +264,26 @@ def pool(run: Run, splits: Tables) -> Mapping[str, Path]:
 
 
 def render(run: Run, splits: Tables, pools: Mapping[str, Path]) -> Tables:
-    """Example rows: every split row in the words of its templates."""
+    """Example rows: every split row in the words of its templates.
+
+    Each file of the release is gathered from all of these tables, so there are fewer of them where there are many rows.
+    """
     recipe = run.plan.recipe
-
-    def job(corpus: CorpusSettings, part: RowGroup, _unit: int) -> RenderJob:
-        pack = run.plan.pack(corpus)
+    parts = {c.name: row_groups(splits[c.name]) for c in recipe.corpora}
+    several = 1 if any(recipe.render.shots) else min(4, max(1, sum(map(len, parts.values())) // FEW))
+    shards: dict[str, list[Shard]] = {}
+    for corpus in recipe.corpora:
+        pack, pool = run.plan.pack(corpus), pools.get(corpus.name)
         templates = tuple(t.name for t in pack.select(corpus.templates))
-        pool = pools.get(corpus.name)
-        return RenderJob(part, pool, pack.folder, pack.digest, templates, recipe.render, recipe.seed)
-
-    return run.over_rows("examples", "render", make_examples, splits, job)
+        shards[corpus.name] = [
+            Shard(
+                run.work / "examples" / corpus.name / f"{n:05d}{ROWS}",
+                RenderJob(rows, pool, pack.folder, pack.digest, templates, recipe.render, recipe.seed),
+            )
+            for n, rows in enumerate(joined(parts[corpus.name], several))
+        ]
+    run.engine.map(make_examples, [shard for each in shards.values() for shard in each], "render")
+    return {name: [shard.output for shard in each] for name, each in shards.items()}
 
 
 def mix(run: Run, examples: Tables) -> Tables:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from zhiling.seeds import draws
+from zhiling.seeds import draw_array
 from zhiling.templates import skeletons
 from zhiling.templates.batch import MOST_TOLD, make_rows, orders
 from zhiling.templates.budget import SAID_BY_ANY, STEPS
@@ -51,6 +51,7 @@ class Columns:
     ids: Sequence[str]
     _shown: dict[Slot, pa.Array] = field(default_factory=dict)
     _lengths: dict[Slot, Numbers] = field(default_factory=dict)
+    _coded: dict[str, pa.DictionaryArray] = field(default_factory=dict)
 
     def shown(self, slot: Slot) -> pa.Array:
         """A column's texts, as they are or as JSON."""
@@ -66,6 +67,14 @@ class Columns:
         if slot not in self._lengths:
             self._lengths[slot] = pc.fill_null(pc.utf8_length(self.shown(slot)), 0).to_numpy()
         return self._lengths[slot]
+
+    def coded(self, column: str) -> pa.DictionaryArray:
+        """A column's words as numbers into a dictionary; nulls as any of them."""
+        if column not in self._coded:
+            values = self.values[column].dictionary_encode()
+            indices = pc.fill_null(values.indices, 0)
+            self._coded[column] = pa.DictionaryArray.from_arrays(indices, values.dictionary)
+        return self._coded[column]
 
     @cached_property
     def plain(self) -> NDArray[np.bool_]:
@@ -161,7 +170,7 @@ class _Asked:
 
     def _drawn(self, purpose: str) -> NDArray[np.uint64]:
         ids = [self.columns.ids[i] for i in self.rows.tolist()]
-        return np.array(draws(self.seed, f"{purpose}:{self.compiled.purpose}", ids), np.uint64)
+        return draw_array(self.seed, f"{purpose}:{self.compiled.purpose}", ids)
 
     @cached_property
     def draws(self) -> NDArray[np.uint64]:
@@ -188,8 +197,9 @@ def _groups(asked: _Asked) -> Iterator[Group]:
     """The rows of each shape and remainder of the draw, with their skeleton; rows without one are left out."""
     compiled = asked.compiled
     names = [name for name, kind in compiled.columns.items() if kind == "label"]
-    coded = [asked.columns.values[name].take(pa.array(asked.rows)).dictionary_encode() for name in names]
-    codes, sizes = [c.indices.to_numpy().astype(np.int64) for c in coded], [len(c.dictionary) for c in coded]
+    coded = [asked.columns.coded(name) for name in names]
+    codes = [c.indices.to_numpy()[asked.rows].astype(np.int64) for c in coded]
+    sizes = [len(c.dictionary) for c in coded]
     if shows_order := order_shown(compiled):
         sizes.append(factorial(len(compiled.words or ())))
         codes.append((asked.order_numbers % np.uint64(sizes[-1])).astype(np.int64))

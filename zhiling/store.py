@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,20 +105,27 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def files_below(folder: Path) -> dict[str, dict[str, Any]]:
-    """`{relative path: {sha256, bytes}}` of every file below `folder` except its manifest."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+def file_facts(path: Path) -> dict[str, Any]:
+    """What a manifest says of a file."""
+    return {"sha256": file_digest(path), "bytes": path.stat().st_size}
+
+
+def files_below(folder: Path, known: Mapping[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """`{relative path: {sha256, bytes}}` of every file below `folder` except its manifest; as `known` where it is."""
+    files, known = sorted(p for p in folder.rglob("*") if p.is_file()), known or {}
     names = {p.relative_to(folder).as_posix(): p for p in files}
     return {
-        name: {"sha256": file_digest(p), "bytes": p.stat().st_size}
+        name: known.get(name) or file_facts(p)
         for name, p in names.items()
         if name != MANIFEST
     }
 
 
-def write_manifest(folder: Path, kind: str, about: dict[str, Any]) -> None:
-    """Write `folder`'s manifest: what kind of artifact it is, `about` it, and every file's digest."""
-    write_json(folder / MANIFEST, {"kind": kind, **about, "files": files_below(folder)})
+def write_manifest(
+    folder: Path, kind: str, about: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None
+) -> None:
+    """Write `folder`'s manifest: what kind of artifact it is, `about` it, every file's digest (some are `known`)."""
+    write_json(folder / MANIFEST, {"kind": kind, **about, "files": files_below(folder, known)})
 
 
 def read_manifest(folder: Path, kind: str) -> dict[str, Any]:

@@ -297,12 +297,12 @@ def test_a_row_brings_its_own_side_time_and_user_along(tmp_path: Path) -> None:
     more = [{"fold": folds[i], "day": times[i], "who": i % 2} for i in range(4)]
     (tmp_path / "a.jsonl").write_bytes(jsonl([{**ROWS[0], **m} for m in more]))
     found, rejects = read(tmp_path, {"path": "a.jsonl"}, split_column="fold", time="day", together="who")
-    assert [r["own"] for r in found] == ["train", "validation", "test"]
-    assert [r["time"] for r in found] == ["2024-03-01T00:00:00", "2023-11-14T22:13:20", "2024-03-01T02:00:00"]
-    assert found[0]["ties"] == found[2]["ties"] != found[1]["ties"]
+    assert [r["_own"] for r in found] == ["train", "validation", "test"]
+    assert [r["_time"] for r in found] == ["2024-03-01T00:00:00", "2023-11-14T22:13:20", "2024-03-01T02:00:00"]
+    assert found[0]["_ties"] == found[2]["_ties"] != found[1]["_ties"]
     assert [(r.reason, r.detail) for r in rejects] == [("unusable_value", "'fold' is 'x', not a split")]
     found, rejects = read(tmp_path, {"path": "a.jsonl", "split": "test"}, time="day")
-    assert {r["own"] for r in found} == {"test"}
+    assert {r["_own"] for r in found} == {"test"}
     assert [r.detail for r in rejects] == ["'day' is 'gestern', not a time"]
 
 
@@ -321,7 +321,7 @@ def test_spans_tie_rows_by_what_they_say_not_where(tmp_path: Path) -> None:
     })
     [source] = plan_sources(corpus, columns, {}, "zh", tmp_path)
     [piece] = read_unit(source.units[0])
-    ties = piece.table["ties"].to_pylist()
+    ties = piece.table["_ties"].to_pylist()
     assert len(ties[0]) == 1
     assert (ties[1], ties[2]) == (ties[0], [])
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from zhiling.builders import engines
 from zhiling.builders.engines import (
     LocalEngine,
     Piece,
@@ -23,8 +24,10 @@ from zhiling.builders.engines import (
     batches,
     copy_rejects,
     count_rows,
+    joined,
     read_rejects,
     row_groups,
+    run_shard,
     schema_of,
 )
 from zhiling.errors import UserError
@@ -159,3 +162,13 @@ def test_parts_of_a_parquet_file_are_read_with_one_look_at_its_footer_and_again_
     assert _footer.cache_info().misses == looks + 1
     pq.write_table(pa.table({"n": list(range(9))}), path, row_group_size=3)
     assert RowGroup(path, 1).read()["n"].to_pylist() == [3, 4, 5]
+
+
+def test_neighbouring_parts_are_joined_unless_they_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [4, 4, 4, 100, 4, 4]
+    run_shard(lambda job: [Piece(pa.table({"n": range(n)})) for n in job], Shard(tmp_path / "a.arrow", sizes))
+    parts = row_groups([tmp_path / "a.arrow"])
+    assert [[part.index for part in some] for some in joined(parts, 2)] == [[0, 1], [2, 3], [4, 5]]
+    assert [len(some) for some in joined(parts, 1)] == [1] * 6
+    monkeypatch.setattr(engines, "MOST_JOINED", 200)
+    assert [[part.index for part in some] for some in joined(parts, 4)] == [[0, 1, 2], [3], [4, 5]]

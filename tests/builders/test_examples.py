@@ -37,7 +37,7 @@ def job(folder: Path, count: int = 400, **settings: object) -> RenderJob:
     part = RowGroup(folder / "rows.parquet", 0)
     (pool,) = make_pool(PoolJob((part,), PACK.settings.columns, 16, 100, 7))
     pq.write_table(pool.table, folder / "pool.parquet")
-    return RenderJob(part, folder / "pool.parquet", PACK.folder, PACK.digest, TEMPLATES,
+    return RenderJob((part,), folder / "pool.parquet", PACK.folder, PACK.digest, TEMPLATES,
                      RenderSettings.model_validate(settings), 7)
 
 

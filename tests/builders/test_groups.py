@@ -23,6 +23,7 @@ def groups(rows: list[dict[str, Any]], old: dict[str, str] | None = None) -> dic
     with duckdb.connect() as db:
         table = pa.Table.from_pylist(keys).append_column("bands", sketch([r["text"] for r in rows], "zh", NEAR))
         place = table.column_names.index("ties")
+        db.register("sketches", table)
         db.register("keys", table.set_column(place, "ties", table["ties"].cast(pa.list_(pa.string()))))
         db.execute("CREATE TABLE old (id VARCHAR, side VARCHAR)")
         if old:

@@ -36,7 +36,7 @@ def pairs_found(texts: list[str], settings: NearSettings, language: str = "zh") 
     keys = [f"{i:06}" for i in range(len(texts))]
     columns = {"key": keys, "id": keys, "text": texts, "language": [language] * len(texts)}
     with duckdb.connect() as db:
-        db.register("keys", pa.table({**columns, "bands": sketch(texts, language, settings)}))
+        db.register("sketches", pa.table({**columns, "bands": sketch(texts, language, settings)}))
         candidates = read_candidates(db, settings)
         return {
             (texts[int(candidates.keys[x])], texts[int(candidates.keys[y])]): float(value)

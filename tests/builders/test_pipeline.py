@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RecipeMaker
-from zhiling.builders import pipeline, release_files
+from zhiling.builders import corpus, pipeline, release_files, stages
 from zhiling.builders.pipeline import build
 from zhiling.builders.release import verify
 from zhiling.errors import UserError
@@ -116,6 +116,40 @@ def test_workers_and_line_order_do_not_change_a_byte_of_the_rows(
     for split in SPLITS:
         plain = [[{k: v for k, v in r.items() if k != "source"} for r in rows(f, split)] for f in (one, moved)]
         assert plain[0] == plain[1]
+
+
+def test_parts_that_are_rendered_together_do_not_change_a_byte_of_the_rows(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make.corpus(reviews)
+    plain = {"render": {"templates_per_row": 2, "shots": {0: 1.0}}, "clean": {"near_duplicates": None}}
+    whole = build(make.recipe(**plain), tmp_path / "whole")
+    monkeypatch.setattr(corpus, "BATCH_ROWS", 50)
+    monkeypatch.setattr(stages, "FEW", 4)  # 12 parts, three at a time
+    parts = build(make.recipe(**plain), tmp_path / "parts")
+    assert files_below(parts / "data") == files_below(whole / "data")
+    assert files_below(parts / "corpus") == files_below(whole / "corpus")
+
+
+def test_workers_leave_the_parent_of_a_plain_build_without_pandas(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    """Which takes as long to import as a hundred thousand rows to judge."""
+    conflict = [{"text": "一般般吧", "label": "positive"}, {"text": "一般 般吧", "label": "negative"}]
+    make.corpus([*reviews[:90], *conflict])
+    make.corpus([*reviews[90:180], *reviews[:9]], "more.jsonl")
+    of = {"pack": "zh/sentiment", "license": "MIT"}
+    recipe = make.recipe(
+        corpora=[{"name": name, "files": [{"path": f"{name}.jsonl"}], **of} for name in ("reviews", "more")],
+        render={"templates_per_row": 2, "shots": {0: 1.0}}, clean={"near_duplicates": None},
+    )
+    code = (
+        "import sys; from pathlib import Path; from zhiling.builders.pipeline import build\n"
+        "if __name__ == '__main__': build(*map(Path, sys.argv[1:]), workers=2); print('pandas' in sys.modules)"
+    )
+    (tmp_path / "run.py").write_text(code)
+    command = [sys.executable, str(tmp_path / "run.py"), str(recipe), str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_a_corpus_that_grows_moves_no_old_row(make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ SHARES = SplitSettings(train=0.8, validation=0.1, test=0.1)
 
 
 def held_out(groups: list[str], settings: SplitSettings) -> list[str]:
-    return [g for g, side in zip(groups, sides(1, groups, settings), strict=True) if side == "test"]
+    return [g for g, side in zip(groups, sides(1, groups, settings).to_pylist(), strict=True) if side == "test"]
 
 
 def test_shares_come_out_as_asked() -> None:
-    counts = Counter(sides(1, [str(i) for i in range(20_000)], SHARES))
+    counts = Counter(sides(1, [str(i) for i in range(20_000)], SHARES).to_pylist())
     assert abs(counts["train"] / 20_000 - 0.8) < 0.01
     assert abs(counts["test"] / 20_000 - 0.1) < 0.01
 
@@ -40,7 +40,7 @@ def test_every_group_is_tested_in_exactly_one_fold() -> None:
     found = [held_out(groups, fold) for fold in folds]
     assert sorted(g for fold in found for g in fold) == sorted(groups)
     assert all(300 < len(fold) < 500 for fold in found)
-    counts = Counter(sides(1, groups, folds[0]))
+    counts = Counter(sides(1, groups, folds[0]).to_pylist())
     assert abs(counts["validation"] / (counts["train"] + counts["validation"]) - 1 / 9) < 0.03
 
 

@@ -3,12 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.seeds import draw, pick, shuffled, uniform
+from zhiling.seeds import draw, draw_array, draws, pick, shuffled, uniform
 
 
 def test_a_draw_never_changes_between_versions() -> None:
     assert draw(42, "split", "abc") == 11231739336628777942
     assert draw(42, "split", "abd") != draw(42, "split", "abc") != draw(43, "split", "abc")
+
+
+@given(st.integers(), st.text(), st.lists(st.text()))
+def test_many_draws_at_once_are_those_of_each_key(seed: int, purpose: str, keys: list[str]) -> None:
+    one_by_one = [draw(seed, purpose, key) for key in keys]
+    assert draws(seed, purpose, keys) == draw_array(seed, purpose, keys).tolist() == one_by_one
 
 
 def test_purpose_and_key_cannot_be_confused() -> None:

@@ -1,0 +1,112 @@
+"""What the global steps compare: a key for each row, made as it is read, and sketches of texts for near duplicates."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from zhiling.builders.clean import FIELDS, fold_all
+from zhiling.builders.columns import hashed
+from zhiling.builders.corpus import read_unit
+from zhiling.builders.engines import Piece, RowGroup
+from zhiling.builders.near_duplicates import NearSettings, sketch
+from zhiling.builders.sources import Unit
+from zhiling.builders.split import SplitSettings, own_side, uniforms
+from zhiling.rows import Columns
+from zhiling.store import canonical_json
+
+NAIVE_TEST_SHARE = 0.1  # of the split that the leak report compares with, where the recipe draws no test side
+COMPARED = [  # what a row brings along for the global steps
+    ("_unit", pa.int64()), ("_row", pa.int64()),  # the unit that it was read in, and its place there
+    ("_key", pa.string()), ("_label", pa.string()),
+    ("_naive", pa.bool_()),  # whether a naive random split would have put it on its test side, for the leak report
+]
+SKETCH_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()), ("id", pa.string()), ("source", pa.string()), ("language", pa.string()),
+        ("text", pa.string()), ("bands", pa.list_(pa.uint64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ReadJob:
+    """Rows to read and to make comparison keys for: the unit, and its number among all of them."""
+
+    unit: Unit
+    number: int
+    split: SplitSettings
+    seed: int
+
+
+@dataclass(frozen=True)
+class SketchJob:
+    """Rows whose texts may have near duplicates."""
+
+    rows: RowGroup
+    columns: Columns
+    language: str
+    near: NearSettings
+
+
+def read_rows(job: ReadJob) -> Iterator[Piece]:
+    """The corpus rows of a unit, each with what the global steps compare."""
+    first = 0
+    for piece in read_unit(job.unit):
+        yield Piece(_keyed(job, piece.table, first), piece.rejects)
+        first += len(piece.table)
+
+
+def _keyed(job: ReadJob, table: pa.Table, first: int) -> pa.Table:
+    labels = [table[c] for c, kind in job.unit.columns.items() if kind == "label"]
+    texts = [_comparable(table[c]) for c, kind in job.unit.columns.items() if kind != "label"]
+    columns = {
+        "_unit": pa.repeat(job.number, len(table)),
+        "_row": pa.array(np.arange(first, first + len(table))),
+        "_key": hashed(fold_all(texts)),
+        "_label": pc.binary_join_element_wise(*labels, FIELDS) if labels else pa.repeat("", len(table)),
+        "_naive": pa.array(_naive(job, table)),
+    }
+    if job.split.time is not None:
+        given = zip(table["_own"].to_pylist(), table["_time"].to_pylist(), strict=True)
+        own = pa.array([own_side(job.split, own, time) for own, time in given], pa.string())
+        table = table.set_column(table.column_names.index("_own"), "_own", own)
+    return pa.table([*table.columns, *columns.values()], pa.schema([*table.schema, *COMPARED]))
+
+
+def _naive(job: ReadJob, table: pa.Table) -> NDArray[np.bool_]:
+    places = pc.binary_join_element_wise(table["corpus"], table["source"], FIELDS).to_pylist()
+    return uniforms(job.seed, "naive", places) < (job.split.test or NAIVE_TEST_SHARE)
+
+
+def _comparable(values: pa.ChunkedArray) -> list[str]:
+    """Texts as they are, else as canonical JSON."""
+    found: list[str] = values.to_pylist()
+    return found if pa.types.is_string(values.type) else list(map(canonical_json, found))
+
+
+def texts_of(table: pa.Table, columns: Columns) -> list[str]:
+    """The text of each row that is held against others."""
+    fields = [_comparable(table[c]) for c, kind in columns.items() if kind != "label"]
+    return list(map(" ".join, zip(*fields, strict=True)))
+
+
+def first_of(keys: pa.StringArray) -> NDArray[np.bool_]:
+    """Where each key stands for the first time."""
+    codes = keys.dictionary_encode().indices.to_numpy()  # counted up as keys are met
+    return np.diff(np.maximum.accumulate(codes), prepend=-1) > 0
+
+
+def sketch_rows(job: SketchJob) -> Iterator[Piece]:
+    """Text and bands of each key at its first row here."""
+    table = job.rows.read().combine_chunks()
+    table = table.filter(pa.array(first_of(table["_key"].combine_chunks()))).combine_chunks()
+    texts = texts_of(table, job.columns)
+    columns = {
+        "key": table["_key"], **{name: table[name] for name in ("id", "source", "language")},
+        "text": texts, "bands": sketch(texts, job.language, job.near),
+    }
+    yield Piece(pa.table(columns, schema=SKETCH_SCHEMA))
