@@ -6,7 +6,8 @@ Each runs in a process of its own, one after the other. Tokens are those of real
 first step is left out. The peak is that of a 2048 x 2048 x 2048 bf16 product on all cores (2 x 2048^3 operations, the
 best of five), measured in the same process when training has just ended. FLOPs of a
 token: 6 x weights of the blocks + 6 x weights of the head x share of supervised tokens + 6 x layers x width x
-mean row length; weights of the last layer that only supervised tokens pass count like the head's.
+mean row length; weights of the last layer that only supervised tokens pass count like the head's, and so do its
+queries' weight and scores where at most a quarter of the tokens are supervised.
 """
 
 import argparse
