@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).parents[1]
 RECIPES, RESULTS = ROOT / "recipes", ROOT / "docs" / "experiments"
 TEMPLATES = ["question", "cloze", "sorter"]
-PARTS = ("fine-tuning", "instruction", "copies", "pretraining")
+PARTS = ("without copies", "without pretraining", "with instruction")
 SHOTS: tuple[int | str, ...] = (0, 16, 64, 256, "all")
 MASKED = {"model__family": "encoder", "pretrain__objective": "masked"}
 ADAPTER = {"method": "lora", "rank": 8}
@@ -59,12 +59,15 @@ def reviews(release: Path, side: str) -> Rows:
 
 
 def positive(model: Path, release: Path, templates: Sequence[str], rows: Rows) -> list[float]:
-    """How probable a model finds it that each review is positive, asked by the mean of templates."""
+    """How probable a model finds it that each review is positive: by its head, or asked by the mean of templates."""
     from zhiling.templates.pack import read_pack
-    from zhiling.trainer.model import load_lm
+    from zhiling.trainer.classify import label_shares, open_classifier
+    from zhiling.trainer.model import is_classifier, load_lm
     from zhiling.trainer.predict import answer
     from zhiling.trainer.tokenizer import load_tokenizer
 
+    if is_classifier(model):
+        return [own["positive"] for own in label_shares(*open_classifier(model), [row["text"] for row in rows])]
     pack = read_pack(release / "packs" / "zh" / "sentiment")
     loaded, tokenizer = load_lm(model).eval(), load_tokenizer(model)
     said = answer(loaded, tokenizer, pack, templates, [{"text": row["text"]} for row in rows])
@@ -162,33 +165,35 @@ def optimizers(out: Path, seeds: int) -> None:
 
 
 def full(out: Path, seeds: int) -> None:
-    """The best model from scratch over seeds, and without each of its parts once; the bar on the same texts."""
+    """The best model from scratch: one pretrained model under a head of each seed, and what each part is worth."""
     from zhiling.trainer.stages import finetune, instruct, pretrain
 
     recipe = RECIPES / "full.yaml"
     release, plain = release_of(recipe, out), release_of(without_copies(recipe, out), out)
-    skipped = pretrain(release, settings_of(recipe, pretrain__max_steps=1), out / "full" / "one-step")
-    rows, runs, together, linear = reviews(release, "test"), [], [], bar(release)
-    for without, seed in (*(("", seed) for seed in range(1, seeds + 1)), *((part, 1) for part in PARTS)):
-        own = without not in {"", "fine-tuning"}
-        home = out / "full" / (f"without-{without}" if own else f"seed-{seed}")
-        settings = settings_of(recipe, seed=seed)
-        texts = plain if without == "copies" else release
-        model = pretrain(release, settings, out / "full" / f"seed-{seed}" / "pretrained")
-        if without == "pretraining":
-            model = skipped
-        if without != "instruction":
-            model = instruct(texts, model, settings, home / "instructed")
-        if without != "fine-tuning":
-            model = finetune(texts, model, settings, home / "finetuned")
-        chances = positive(model, release, TEMPLATES, rows)
-        one = macro_f1(rows, positive(model, release, TEMPLATES[:1], rows))
-        runs.append({"without": without, "seed": seed, "macro_f1": macro_f1(rows, chances), "one_template": one})
-        print(runs[-1], flush=True)
-        together += [chances] * (not without)
-    mean_of = macro_f1(rows, [mean(own) for own in zip(*together, strict=True)])
-    write("full", {"test_texts": len(rows), "templates": TEMPLATES, "linear": linear, "runs": runs,
-                   "mean_of_seeds": mean_of})
+    base = pretrain(release, settings_of(recipe), out / "full" / "pretrained")
+    sides = {side: reviews(release, side) for side in ("validation", "test")}
+    about: dict[str, Any] = {"texts": {side: len(rows) for side, rows in sides.items()}, "runs": [],
+                             "linear": {side: bar(release, rows) for side, rows in sides.items()}}
+    together: list[dict[str, list[float]]] = []
+    for part, seed in (*(("", seed) for seed in range(1, seeds + 1)), *((part, 1) for part in PARTS)):
+        home = out / "full" / (part.replace(" ", "-") or f"seed-{seed}")
+        settings, model = settings_of(recipe, seed=seed), base
+        if part == "without pretraining":
+            model = pretrain(release, settings_of(recipe, pretrain__max_steps=1), home / "one-step")
+        if part == "with instruction":
+            model = instruct(release, model, settings, home / "instructed")
+        model = finetune(plain if part == "without copies" else release, model, settings, home / "finetuned")
+        chances = {side: positive(model, release, TEMPLATES, rows) for side, rows in sides.items()}
+        about["runs"].append({"part": part, "seed": seed,
+                              **{side: macro_f1(sides[side], own) for side, own in chances.items()}})
+        print(about["runs"][-1], flush=True)
+        if not part:
+            together.append(chances)
+            about["mean_of_seeds"] = {
+                side: macro_f1(rows, [mean(own) for own in zip(*(c[side] for c in together), strict=True)])
+                for side, rows in sides.items()
+            }
+        write("full", about)
 
 
 def without_copies(recipe: Path, out: Path) -> Path:
@@ -200,11 +205,11 @@ def without_copies(recipe: Path, out: Path) -> Path:
     return path
 
 
-def bar(release: Path) -> float:
+def bar(release: Path, rows: Rows) -> float:
     """Macro-F1 of the linear model that every leaderboard shows."""
     from zhiling.eval_tasks.baselines import linear
 
-    train, rows, labels = reviews(release, "train"), reviews(release, "test"), ["negative", "positive"]
+    train, labels = reviews(release, "train"), ["negative", "positive"]
     train = [row for row in train if row["augmentation"] is None]
     scores = linear([r["text"] for r in train], [r["label"] for r in train], [r["text"] for r in rows], labels)
     return macro_f1(rows, [0.5 + positive - negative for negative, positive in scores])
