@@ -20,11 +20,11 @@ from zhiling.builders.bm25 import Index, make_index, score
 from zhiling.builders.engines import Piece, Reject, RowGroup
 from zhiling.builders.example_columns import chosen_from, coded, conversations, lists_of, repeated, word_lists
 from zhiling.builders.exemplars import Exemplar, Pool, Room, choose, choose_nearest, read_pool
-from zhiling.builders.places import Ids, Places, drawn, example_ids, ids_of, mixed, place, shown_ids, sides_of
+from zhiling.builders.places import Ids, Places, example_ids, ids_of, mixed, place, shown_ids, sides_of
 from zhiling.builders.recipe import RenderSettings
 from zhiling.builders.release_files import placed_schema
 from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA, SPLITS
-from zhiling.seeds import draws
+from zhiling.seeds import draw_array, draws
 from zhiling.templates.arrays import Columns, Printed, render_arrays
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.reading import taken
@@ -120,7 +120,7 @@ def _batch(job: RenderJob, pack: Pack) -> Batch:
     brought |= {"source": table["source"], "source_id": table["id"], "group_id": table["group_id"]}
     held_out, numbers = np.flatnonzero(sides != TRAIN), np.zeros(len(ids), np.uint64)
     # held-out rows are ordered by source row, so that the first N documents are the same for every template
-    numbers[held_out] = drawn([ids[i] for i in held_out.tolist()], job.seed, "order")
+    numbers[held_out] = draw_array(job.seed, "order", [ids[i] for i in held_out.tolist()])
     columns = Columns(pack, {name: table[name].combine_chunks() for name in pack.settings.columns}, ids)
     return Batch(pa.table(brought).combine_chunks(), columns, ids_of(table["id"].combine_chunks()), sides, numbers)
 
@@ -155,7 +155,7 @@ def _draw_shots(job: RenderJob, name: str, ids: Sequence[str], train: Numbers) -
     if len(shares) == 1:
         return np.repeat(counts, len(train))
     cuts = list(accumulate(share for _, share in shares))
-    numbers = drawn([f"{ids[i]}\x1f{name}" for i in train.tolist()], job.seed, "shots")
+    numbers = draw_array(job.seed, "shots", [f"{ids[i]}\x1f{name}" for i in train.tolist()])
     return counts[np.searchsorted(cuts, (numbers >> np.uint64(11)) / 2**53 * cuts[-1], side="right")]
 
 

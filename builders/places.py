@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from zhiling.rows import SPLITS, Split
-from zhiling.seeds import draw, draw_array
+from zhiling.seeds import draw
 
 DIGITS = 24
 SIDE_BITS = 2
@@ -57,11 +57,6 @@ def mixed(ids: Ids, seed: int, purpose: str) -> Places:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def drawn(ids: Sequence[str], seed: int, purpose: str) -> Places:
-    """A keyed draw for each id, as every other draw is made."""
-    return draw_array(seed, purpose, ids)
 
 
 def sides_of(splits: pa.Array) -> NDArray[np.int64]:

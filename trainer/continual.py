@@ -7,7 +7,7 @@ rows whose texts chose no checkpoint. Refuses tasks without choices to score.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from zhiling.errors import UserError, did_you_mean
 from zhiling.seeds import draws
 from zhiling.store import MANIFEST, file_digest, read_manifest, write_json, write_text
 from zhiling.trainer.config import AdapterSettings, ContinualSettings, InstructSettings, TrainSettings
-from zhiling.trainer.plan import Plan
+from zhiling.trainer.plan import NAMES, Plan
 from zhiling.trainer.stages import Stage, make, on_rows
 
 if TYPE_CHECKING:
@@ -113,16 +113,15 @@ def cost(model: Path, releases: Sequence[Path], settings: TrainSettings, out: Pa
         told: list[Plan] = []
         made = _learn(i, tasks, folders, base, settings, Path(out), told.append)
         folders.append(made if (made / MANIFEST).is_file() else folders[-1] if folders else base)  # stands in for it
-        rows += [[task.pack, *plan.numbers().values()] for plan in told]
+        rows += [[task.pack, *astuple(plan)] for plan in told]
     seconds = 0.0
     for task in tasks:
         held_out = _held_out(task, settings)
         started = perf_counter()
         accuracy(base, held_out[:SCORED])
         seconds += (perf_counter() - started) * len(held_out) / len(held_out[:SCORED]) * (len(tasks) + 1)
-    names = list(Plan.__dataclass_fields__)
-    total = ["all, with scores", *[""] * (len(names) - 1), sum(row[-1] for row in rows) + math.ceil(seconds)]
-    table("continue, not run", ["task", *(name.replace("_", " ") for name in names)], [*rows, total])
+    total = ["all, with scores", *[""] * (len(NAMES) - 1), sum(row[-1] for row in rows) + math.ceil(seconds)]
+    table("continue, not run", ["task", *NAMES], [*rows, total])
 
 
 def _checked_tasks(releases: Sequence[Path], settings: TrainSettings) -> list[Task]:

@@ -6,7 +6,7 @@ forward pass, a third of a step, over the validation rows as often as they are a
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from time import perf_counter
 from typing import Any
 
@@ -28,13 +28,13 @@ class Plan:
     memory_mib: int
     seconds: int
 
-    def numbers(self) -> dict[str, Any]:
-        """Name and number, for a table."""
-        return {name.replace("_", " "): value for name, value in asdict(self).items()}
-
     def show(self, stage: str) -> None:
         """Print what a stage would cost."""
-        table(f"{stage}, not run", ["what", "how much"], [[name, value] for name, value in self.numbers().items()])
+        rows = [[name, number] for name, number in zip(NAMES, astuple(self), strict=True)]
+        table(f"{stage}, not run", ["what", "how much"], rows)
+
+
+NAMES = [field.name.replace("_", " ") for field in fields(Plan)]  # of its numbers, in a table
 
 
 def plan(model: Any, run: Run) -> Plan:
