@@ -23,6 +23,7 @@ from zhiling.builders.exemplars import Exemplar, Pool, Room, choose, choose_near
 from zhiling.builders.places import Ids, Places, example_ids, ids_of, mixed, place, shown_ids, sides_of
 from zhiling.builders.recipe import RenderSettings
 from zhiling.builders.release_files import placed_schema
+from zhiling.builders.split import uniforms
 from zhiling.rows import BETWEEN_SHOTS, EXAMPLE_SCHEMA, SPLITS
 from zhiling.seeds import draw_array, draws
 from zhiling.templates.arrays import Columns, Printed, render_arrays
@@ -155,8 +156,8 @@ def _draw_shots(job: RenderJob, name: str, ids: Sequence[str], train: Numbers) -
     if len(shares) == 1:
         return np.repeat(counts, len(train))
     cuts = list(accumulate(share for _, share in shares))
-    numbers = draw_array(job.seed, "shots", [f"{ids[i]}\x1f{name}" for i in train.tolist()])
-    return counts[np.searchsorted(cuts, (numbers >> np.uint64(11)) / 2**53 * cuts[-1], side="right")]
+    at = uniforms(job.seed, "shots", [f"{ids[i]}\x1f{name}" for i in train.tolist()])
+    return counts[np.searchsorted(cuts, at * cuts[-1], side="right")]
 
 
 @lru_cache(maxsize=64)
