@@ -1,9 +1,10 @@
 """Train rows that hold what an evaluation asks: found on the source fields, dropped or listed.
 
-In: split rows and the texts of evaluations (files, releases, lm-eval tasks). Out: the rows that stay, and a list for
-a person to read with both texts side by side. A train row is contaminated where it shares a run of `ngram`
-characters (words where they are spaced) with an evaluation's text; a text shorter than that counts where both are
-equal. Letters and digits are compared, width and case folded; a template's words are never among them.
+In: split rows and the texts of evaluations (files, releases, lm-eval tasks, this release's own held-out rows). Out:
+the rows that stay, and a list for a person to read with both texts side by side. A train row is contaminated where it
+shares a run of `ngram` characters (words where they are spaced) with an evaluation's text; a text shorter than that
+counts where both are equal. Letters and digits are compared, width and case folded; a template's words are never among
+them.
 """
 
 import json
@@ -14,10 +15,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from zhiling.builders.engines import Piece, Reject, RowGroup
+from zhiling.builders.engines import Piece, Reject, RowGroup, row_groups
 from zhiling.builders.shingles import Shingles, shingle
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, is_unspaced, strings_in
@@ -32,22 +34,25 @@ _OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
 
 
 class EvaluationTexts(Settings):
-    """Texts that an evaluation asks: a file, the test side of a release, or an lm-eval task."""
+    """Texts that an evaluation asks: of a file, another release's test side, an lm-eval task, or this very release."""
 
     file: str | None = Field(None, description="JSONL, Parquet, .txt or .tsv, beside the recipe; all texts count")
     columns: list[str] = Field([], description="only these columns of the file or task")
     release: str | None = Field(None, description="folder of a release: the test side of its corpora")
     task: str | None = Field(None, description="an lm-eval task, by name: its test documents")
+    held_out: str | None = Field(None, description="a corpus of this recipe: its validation and test rows")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(place is not None for place in (self.file, self.release, self.task)) != 1:
-            raise ValueError("give one of `file`, `release` and `task`")
+        if sum(place is not None for place in (self.file, self.release, self.task, self.held_out)) != 1:
+            raise ValueError("give one of `file`, `release`, `task` and `held_out`")
         return self
 
     @property
     def shown(self) -> str:
         """How it is named in lists."""
+        if self.held_out:
+            return f"held-out rows of {self.held_out}"
         return self.file or self.release or f"task {self.task}"
 
 
@@ -55,6 +60,7 @@ class DecontaminateSettings(Settings):
     """Against which evaluations train rows are held, and what becomes of those that share something."""
 
     against: list[EvaluationTexts] = Field(min_length=1)
+    corpora: list[str] | None = Field(None, description="whose train rows are compared; all where absent")
     ngram: int = Field(13, ge=5, le=100, description="characters (words where they are spaced) that make a match")
     action: Literal["drop", "flag"] = "drop"
 
@@ -82,6 +88,8 @@ def inputs(settings: DecontaminateSettings, base: Path) -> list[tuple[str, str]]
     """(name, digest) of every evaluation, for the digest of what a release is made from. Raises UserError."""
     found = []
     for each in settings.against:
+        if each.held_out:
+            continue  # of rows that are inputs anyway
         path = base / (each.file or each.release or "")
         if each.file and not path.is_file():
             raise UserError(each.file, "no such file", "check the path (it is relative to the recipe)")
@@ -92,13 +100,16 @@ def inputs(settings: DecontaminateSettings, base: Path) -> list[tuple[str, str]]
     return found
 
 
-def write_index(settings: DecontaminateSettings, languages: Iterable[str], base: Path, out: Path) -> None:
+def write_index(
+    settings: DecontaminateSettings, languages: Iterable[str], base: Path, splits: Mapping[str, Sequence[Path]],
+    out: Path,
+) -> None:
     """Write every evaluation text's pieces, sorted, to `out`: hash, text and where it comes from."""
     if out.exists():
         return
     shown, texts = [], []
     for each in settings.against:
-        here = [t for t in dict.fromkeys(_texts(each, base)) if t.strip()]
+        here = [t for t in dict.fromkeys(_texts(each, base, splits)) if t.strip()]
         texts += here
         shown += [each.shown] * len(here)
     columns: dict[str, list[Any]] = {"spaced": [], "hash": [], "text": []}
@@ -116,11 +127,14 @@ def write_index(settings: DecontaminateSettings, languages: Iterable[str], base:
         pq.write_table(table, part, **PARQUET)
 
 
-def _texts(each: EvaluationTexts, base: Path) -> Iterator[str]:
+def _texts(each: EvaluationTexts, base: Path, splits: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    if each.held_out:
+        tables = [part.read() for part in row_groups(splits.get(each.held_out, []))]
+        yield from (text for table in tables for text in _source_texts(table, pc.field("split") != "train"))
+        return
     if each.release:
         for path in sorted((base / each.release / "corpus").glob("*/test-*.parquet")):
-            for row in pq.read_table(path).to_pylist():
-                yield from strings_in({k: v for k, v in row.items() if k not in _OWN})
+            yield from _source_texts(pq.read_table(path), pc.scalar(True))
         return
     rows = _task_documents(each.task) if each.task else _file_rows(base / (each.file or ""))
     for number, row in enumerate(rows):
@@ -128,6 +142,11 @@ def _texts(each: EvaluationTexts, base: Path) -> Iterator[str]:
         if number == 0 and absent:  # compared with nothing, a release would only seem clean
             raise UserError(each.shown, f"no column '{one_line(absent[0])}'", did_you_mean(absent[0], map(str, row)))
         yield from strings_in({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
+
+
+def _source_texts(table: pa.Table, which: pc.Expression) -> Iterator[str]:
+    for row in table.filter(which).to_pylist():
+        yield from strings_in({k: v for k, v in row.items() if k not in _OWN})
 
 
 def _file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -157,7 +176,6 @@ def _task_documents(name: str | None) -> Iterable[Mapping[str, Any]]:
         return list(task.test_docs() if task.has_test_docs() else task.validation_docs())
     except Exception as error:  # its own, the Hub client's and plain errors
         raise UserError(f"task {name}", f"cannot be read ({one_line(str(error), 120)})", "check the name") from None
-
 
 
 def _pieces(texts: Sequence[str], unspaced: bool, ngram: int) -> Shingles:

@@ -123,10 +123,13 @@ def recipe_packs(recipe: Recipe, document: Document, packs_from: Mapping[str, Pa
 def _check_names(recipe: Recipe, document: Document, packs: Mapping[str, Pack]) -> None:
     """Corpora and columns that the recipe's sections name are there."""
     known = [c.name for c in recipe.corpora]
-    augment = recipe.augment
+    augment, guard = recipe.augment, recipe.decontaminate
     named: list[tuple[Key, str]] = [
         *((("mixture", "weights", name), name) for name in (recipe.mixture.weights if recipe.mixture else ())),
         *((("augment", "corpora", i), name) for i, name in enumerate(augment.corpora or [] if augment else [])),
+        *((("decontaminate", "corpora", i), name) for i, name in enumerate(guard.corpora or [] if guard else [])),
+        *((("decontaminate", "against", i, "held_out"), each.held_out)
+          for i, each in enumerate(guard.against if guard else []) if each.held_out),
     ]
     for key, name in named:
         if name not in known:

@@ -172,18 +172,20 @@ def decontaminate(run: Run, splits: Tables) -> Tables:
         return splits
     index = run.work / "evaluations.parquet"
     languages = [plan.pack(c).settings.language for c in plan.recipe.corpora]
-    write_index(settings, languages, plan.base, index)
+    write_index(settings, languages, plan.base, splits, index)
+    compared = {name: paths for name, paths in splits.items() if name in (settings.corpora or splits)}
 
     def checked(corpus: CorpusSettings, part: RowGroup, _unit: int) -> Checked:
         return Checked(part, plan.columns(corpus), plan.pack(corpus).settings.language, index, settings.ngram)
 
-    found = run.over_rows("contamination", "compare with evaluations", check, splits, checked, ".parquet")
+    found = run.over_rows("contamination", "compare with evaluations", check, compared, checked, ".parquet")
     listed = [row for files in found.values() for path in files for row in pq.read_table(path).to_pylist()]
     write_jsonl(run.work / "review" / "contamination.jsonl", ({**row, "action": settings.action} for row in listed))
     if settings.action == "flag":
         return splits
     verdicts = [path for files in found.values() for path in files]
-    return run.over_rows("clean", "decontaminate", drop, splits, lambda _, part, unit: Dropped(part, verdicts[unit]))
+    clean = run.over_rows("clean", "decontaminate", drop, compared, lambda _, part, unit: Dropped(part, verdicts[unit]))
+    return {**splits, **clean}
 
 
 def retrieve(run: Run, splits: Tables) -> Tables:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhiling.errors import UserError
+from zhiling.errors import UserError, did_you_mean
 from zhiling.rows import ColumnType
 from zhiling.store import atomic_folder, file_digest, read_json, read_manifest, write_json, write_jsonl
 from zhiling.templates.pack import Pack, read_pack
@@ -23,7 +23,7 @@ from zhiling.trainer.distributed import leader_first
 from zhiling.trainer.tokenizer import cut_mark_of, end_of
 
 COLUMNS = [
-    "id", "prompt", "completion", "choices", "answer", "messages", "pack", "template", "shots", "source_id",
+    "id", "prompt", "completion", "choices", "answer", "messages", "pack", "corpus", "template", "shots", "source_id",
     "exemplar_ids",
 ]
 CHUNK = 2000  # rows tokenized at a time
@@ -97,11 +97,15 @@ def columns_of(pack: Pack, kind: ColumnType) -> list[str]:
 
 
 def read_corpora(
-    release: Path, side: Side, kinds: Sequence[ColumnType] = ("string", "label"), packs: Sequence[str] | None = None
+    release: Path, side: Side, kinds: Sequence[ColumnType] = ("string", "label"), packs: Sequence[str] | None = None,
+    corpora: Sequence[str] | None = None,
 ) -> Iterator[tuple[Pack, dict[str, Any]]]:
     """Each corpus row of one side, its id and its columns of these kinds, with the pack that it is for."""
     about = read_manifest(release, "release")
-    for name in sorted(about["corpora"]):
+    for name in corpora or ():
+        if name not in about["corpora"]:
+            raise UserError(str(release), f"no corpus '{name}' in it", did_you_mean(name, about["corpora"]))
+    for name in sorted(about["corpora"] if corpora is None else corpora):
         if packs is None or about["corpora"][name]["pack"] in packs:
             pack = read_pack(release / "packs" / about["corpora"][name]["pack"])
             columns = [column for kind in kinds for column in columns_of(pack, kind)]

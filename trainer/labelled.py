@@ -61,7 +61,7 @@ def read_labelled(
     release: Path, side: Side, pack: Pack, head: Head, own: FinetuneSettings, seed: int, between: str
 ) -> list[Labelled]:
     """The texts of one side: of train a few of each class where asked, of validation a keyed draw."""
-    rows = read_corpora(release, side, ("string", KIND[head]), [pack.name])
+    rows = read_corpora(release, side, ("string", KIND[head]), [pack.name], own.corpora)
     found = [_labelled(pack, row, head, between) for _, row in rows]
     if side == "validation":
         return [found[i] for i in first([row.id for row in found], own.validation_rows, seed, "validation rows")]

@@ -1,4 +1,4 @@
-"""Which of a release's rows a stage trains on: packs, templates, shots, a few texts of each class.
+"""Which of a release's rows a stage trains on: packs, corpora, templates, shots, a few texts of each class.
 
 In: a side of a release and the stage's settings. Out: the rows kept. The draw of texts is keyed, so that 16 of a
 class are among its 64. Refuses a choice that leaves no rows to validate on.
@@ -18,13 +18,16 @@ from zhiling.trainer.data import read_classes, read_examples
 def select_rows(release: Path, side: Side, own: InstructSettings, seed: int) -> pa.Table:
     """The rows of one side that the settings ask for; of the validation side a keyed draw of `validation_rows`."""
     table = read_examples(release, side)
-    for column, wanted in (("pack", own.packs), ("template", own.templates), ("shots", own.shots)):
+    for column, wanted in (
+        ("pack", own.packs), ("corpus", own.corpora), ("template", own.templates), ("shots", own.shots),
+    ):
         if wanted is not None:
             for value in wanted:
                 _require(release, table, column, value)
             table = table.filter(pc.field(column).isin(wanted))
     if not table.num_rows:
-        raise UserError(str(release), f"no {side} row has these packs, templates and shots", "ask for fewer at once")
+        saw = f"no {side} row has these packs, corpora, templates and shots"
+        raise UserError(str(release), saw, "ask for fewer at once")
     if side == "validation":
         return table.take(first(table["id"].to_pylist(), own.validation_rows, seed, "validation rows"))
     if own.shots_per_class != "all":

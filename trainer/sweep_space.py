@@ -21,7 +21,7 @@ from zhiling.trainer.config import TrainSettings
 
 MADE = "# made by zhiling sweep"
 MEASURES = {  # keys of a stage on which the validation loss, or when it is taken, depends
-    "objective", "mask", "average", "loss_on", "packs", "templates", "shots", "head", "validation_rows",
+    "objective", "mask", "average", "loss_on", "packs", "corpora", "templates", "shots", "head", "validation_rows",
     "validate_every", "context",
 }
 Stage = Literal["pretrain", "instruct", "finetune"]

@@ -104,3 +104,44 @@ def test_a_column_that_the_evaluation_does_not_have_stops_the_build(
     against = [{"file": "evaluation.jsonl", "columns": ["sentense"]}]
     with pytest.raises(UserError, match=r"evaluation.jsonl: no column 'sentense'; did you mean 'sentence'\?"):
         build(make.recipe(decontaminate={"against": against}), tmp_path / "out")
+
+
+def test_a_longer_text_around_a_held_out_one_goes_from_the_corpora_named(
+    make: RecipeMaker, reviews: Rows, tmp_path: Path
+) -> None:
+    short = [row for row in reviews if 30 < len(row["text"]) < 60]
+    short = short[:100] + short[-100:]
+    make.corpus(short)
+    around = "去年冬天我们一家人{}以上就是全部经过，仅供各位参考，谢谢大家。"
+    make.corpus([{**row, "text": around.format(row["text"]) * 2} for row in short], "whole.jsonl")
+    parts, whole = (
+        {"name": name, "pack": "zh/sentiment", "license": "MIT", "files": [{"path": f"{file}.jsonl", **side}]}
+        for name, file, side in (("parts", "reviews", {}), ("reviews", "whole", {"split": "train"}))
+    )
+    guard = {"against": [{"held_out": "parts"}], "corpora": ["reviews"]}
+    release = build(make.recipe(corpora=[parts, whole], decontaminate=guard), tmp_path / "out")
+    rows = [row for f in (release / "corpus" / "parts").glob("*") for row in pq.read_table(f).to_pylist()]
+    held_out = [row["text"] for row in rows if row["split"] != "train"]
+    shown = [row["text"] for row in rows if row["split"] == "train"]
+    left = train_texts(release)
+    assert len(held_out) > 20 and not any(text in whole for text in held_out for whole in left)
+    assert sum(any(text in whole for whole in left) for text in shown) > 0.9 * len(shown)
+    found = rejected(release)
+    assert {r["corpus"] for r in found} == {"reviews"} and len(found) >= len(held_out)
+    assert all("with held-out rows of parts" in str(r["detail"]) for r in found)
+
+
+@pytest.mark.parametrize(
+    ("guard", "error"),
+    [
+        ({"against": [{"held_out": "review"}]}, r"against\[0\].held_out: no corpus 'review'; did you mean 'reviews'\?"),
+        ({"against": [{"held_out": "reviews"}], "corpora": ["shops"]}, r"corpora\[0\]: no corpus 'shops'; known: rev"),
+        ({"against": [{"held_out": "reviews", "task": "a"}]}, "give one of `file`, `release`, `task` and `held_out`"),
+    ],
+)
+def test_a_corpus_that_is_not_there_is_named(
+    make: RecipeMaker, reviews: Rows, tmp_path: Path, guard: dict[str, object], error: str
+) -> None:
+    make.corpus(reviews[:20] + reviews[-20:])
+    with pytest.raises(UserError, match=error):
+        build(make.recipe(decontaminate=guard), tmp_path / "out")

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import RecipeMaker
+from zhiling.builders.pipeline import build
 from zhiling.errors import UserError
-from zhiling.trainer.config import InstructSettings
-from zhiling.trainer.data import read_classes
+from zhiling.trainer.config import FinetuneSettings, InstructSettings, Side
+from zhiling.trainer.data import read_classes, read_corpora
+from zhiling.trainer.labelled import read_labelled, the_pack
 from zhiling.trainer.select_rows import select_rows
 
 
@@ -41,6 +44,37 @@ def test_validation_rows_are_a_keyed_draw(release: Path) -> None:
     assert len(few) == 5 and set(few["id"].to_pylist()) <= set(many["id"].to_pylist())
 
 
-def test_an_unknown_template_is_named(release: Path) -> None:
+def test_an_unknown_template_or_corpus_is_named(release: Path) -> None:
     with pytest.raises(UserError, match="no template 'jsn' in it; did you mean 'json'"):
         select_rows(release, "train", InstructSettings(templates=["jsn"]), 1)
+    with pytest.raises(UserError, match="no corpus 'review' in it; did you mean 'reviews'"):
+        select_rows(release, "train", InstructSettings(corpora=["review"]), 1)
+
+
+@pytest.fixture(scope="module")
+def two_corpora(reviews: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of one pack and two corpora."""
+    make = RecipeMaker(tmp_path_factory.mktemp("two"))
+    make.corpus(reviews[:60] + reviews[-60:])
+    make.corpus(reviews[200:260] + reviews[-260:-200], "more.jsonl")
+    corpora = [{"name": name, "pack": "zh/sentiment", "license": "MIT", "files": [{"path": f"{name}.jsonl"}]}
+               for name in ("reviews", "more")]
+    return build(make.recipe(corpora=corpora), make.folder / "out")
+
+
+@pytest.mark.parametrize("side", ["train", "validation"])
+def test_corpora_filter_rows_and_the_texts_of_a_head(two_corpora: Path, side: Side) -> None:
+    own = FinetuneSettings(corpora=["more"])
+    assert select_rows(two_corpora, side, own, 1)["corpus"].unique().to_pylist() == ["more"]
+    pack = the_pack(two_corpora, "sequence", None)
+    some, every = (
+        {row.id for row in read_labelled(two_corpora, side, pack, "sequence", chosen, 1, " ")}
+        for chosen in (own, FinetuneSettings())
+    )
+    of_more = {row["id"] for _, row in read_corpora(two_corpora, side, corpora=["more"])}
+    assert some == of_more < every
+
+
+def test_an_unknown_corpus_is_named_to_a_head_too(two_corpora: Path) -> None:
+    with pytest.raises(UserError, match="no corpus 'mor' in it; did you mean 'more'"):
+        list(read_corpora(two_corpora, "train", corpora=["mor"]))
