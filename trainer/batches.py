@@ -8,7 +8,7 @@ add up to the loss of the batch however it is cut.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -226,3 +226,27 @@ class Drawn:
     def some(self, members: Sequence[int], micro_tokens: int) -> list[Micro]:
         """The rows called `members` as one global batch."""
         return cut([part for m in members for part in self.parts(m)], micro_tokens, self.pad, self.average)
+
+
+class Hidden(Drawn):
+    """A keyed draw of rows in which some tokens are hidden, others in each epoch; what is learned stays what it was.
+
+    A text short of some of its words still has its label: a model that has to say it without them leans on no single
+    one. Special tokens, as those around a text, are never hidden.
+    """
+
+    def __init__(
+        self, rows: Rows, batch_rows: int, seed: int, pad: int, average: Average, share: float, tokenizer: Any
+    ) -> None:
+        super().__init__(rows, batch_rows, seed, pad, average)
+        self.share, self.mask, self.special = share, tokenizer.mask_token_id, tokenizer.all_special_ids
+
+    def drawn(self, step: int) -> list[Row]:
+        """The rows of a step, each without some of its tokens."""
+        epoch = step // self.steps_per_epoch
+        return [replace(row, tokens=self._hidden(row, epoch)) for row in super().drawn(step)]
+
+    def _hidden(self, row: Row, epoch: int) -> IntArray:
+        rng = np.random.Generator(np.random.PCG64(draw(self.seed, "hide", f"{epoch}/{row.names[0]}")))
+        gone = (rng.random(len(row.tokens)) < self.share) & ~np.isin(row.tokens, self.special)
+        return np.where(gone, self.mask, row.tokens)

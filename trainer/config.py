@@ -112,7 +112,7 @@ class InstructSettings(StageSettings):
     loss_on: Literal["completion", "prompt_and_completion"] = "completion"
     average: Literal["token", "example"] = Field("token", description="what weighs the same: each token or each row")
     packs: list[str] | None = Field(None, description="rows of these packs only")
-    corpora: list[str] | None = Field(None, description="rows of these corpora only")
+    corpora: list[str] | None = later(None, description="rows of these corpora only")
     templates: list[str] | None = Field(None, description="rows of these templates only")
     shots: list[int] | None = Field(None, description="rows with so many exemplars only")
     chat: bool = later(False, description="rows as conversations, through the tokenizer's chat template")
@@ -127,6 +127,9 @@ class FinetuneSettings(InstructSettings):
 
     head: Literal["lm", "sequence", "token"] = later(
         "lm", description="lm: the model answers in words; sequence, token: a new head labels texts, or tokens"
+    )
+    hide: float = later(
+        0.0, ge=0, lt=1, description="a head: share of a train text's tokens hidden, others each time it is read"
     )
     epochs: float = Field(3.0, gt=0, le=10_000)
 

@@ -25,7 +25,7 @@ PEFT = {"sequence": "SEQ_CLS", "token": "TOKEN_CLS"}  # peft's names of the task
 def train_head(stage: "Stage", settings: TrainSettings) -> None:
     """Put a head on the parent's model, train both on a pack's labels, and export them."""
     from zhiling.trainer.adapters import Adapted, adapt
-    from zhiling.trainer.batches import Drawn
+    from zhiling.trainer.batches import Drawn, Hidden
     from zhiling.trainer.data import write_rows
     from zhiling.trainer.labelled import encode_labelled, label_names, read_labelled, separator, the_pack
     from zhiling.trainer.model import context_of
@@ -36,6 +36,8 @@ def train_head(stage: "Stage", settings: TrainSettings) -> None:
     assert stage.parent is not None and own.head != "lm"
     _require_texts(own)
     tokenizer = load_tokenizer(stage.parent)
+    if own.hide and tokenizer.mask_token_id is None:
+        raise UserError("train: finetune.hide", f"the tokenizer of {stage.parent} has no mask token", "leave it out")
     pack = the_pack(stage.release, own.head, own.packs)
     between = separator(tokenizer)
     rows = {side: read_labelled(stage.release, side, pack, own.head, own, settings.seed, between) for side in SIDES}
@@ -46,7 +48,9 @@ def train_head(stage: "Stage", settings: TrainSettings) -> None:
         encoded = encode_labelled(found, tokenizer, context_of(model.config), names, own.head)
         made[side] = write_rows(stage.work / side, encoded, max(len(tokenizer), len(names)))
     pad = pad_of(tokenizer)
-    batches, held_out = (Drawn(made[side], own.batch_rows, settings.seed, pad, own.average) for side in SIDES)
+    drawn = (own.batch_rows, settings.seed, pad, own.average)
+    held_out = Drawn(made["validation"], *drawn)
+    batches = Hidden(made["train"], *drawn, own.hide, tokenizer) if own.hide else Drawn(made["train"], *drawn)
     loss = sequence_loss if own.head == "sequence" else labels_loss
     adapted = Adapted(model, loss, lambda: model)
     if own.adapter:
