@@ -112,7 +112,7 @@ class InstructSettings(StageSettings):
     loss_on: Literal["completion", "prompt_and_completion"] = "completion"
     average: Literal["token", "example"] = Field("token", description="what weighs the same: each token or each row")
     packs: list[str] | None = Field(None, description="rows of these packs only")
-    corpora: list[str] | None = Field(None, description="rows of these corpora only")
+    corpora: list[str] | None = later(None, description="rows of these corpora only")
     templates: list[str] | None = Field(None, description="rows of these templates only")
     shots: list[int] | None = Field(None, description="rows with so many exemplars only")
     chat: bool = later(False, description="rows as conversations, through the tokenizer's chat template")
