@@ -12,6 +12,7 @@ from huggingface_hub import HfApi
 
 from tests.builders.conftest import TOKEN
 from tests.conftest import RecipeMaker
+from tests.hub.api import User
 from tests.hub.server import Hub
 from zhiling.store import read_manifest
 
@@ -55,3 +56,35 @@ def test_a_dataset_is_pinned_to_the_commit_that_was_read(
     assert again.returncode == 2 and "raise `version` in the recipe" in again.stderr
     rebuilt = zhiling(tmp_path, "verify", "out/tiny/1.0.0", "--rebuild", "-w", "1")
     assert "built again, every byte is the same" in rebuilt.stdout, rebuilt.stderr
+
+
+def test_train_rows_are_held_against_the_documents_of_an_lm_eval_task(
+    hub: Hub, make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    held = [row for row in reviews[:40] if len(row["text"]) > 30][:5]
+    choices = {"A": "甲", "B": "乙", "C": "丙", "D": "丁", "answer": "A"}
+    asked = [{"id": n, "question": f"下面是谁说的：{row['text']}", **choices} for n, row in enumerate(held)]
+    files = {
+        "README.md": "---\nconfigs:\n- config_name: law\n  data_files:\n"
+                     "  - {split: val, path: law/val.jsonl}\n  - {split: dev, path: law/dev.jsonl}\n---\n",
+        "law/val.jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked),
+        "law/dev.jsonl": json.dumps({**asked[0], "question": "甲与乙订立合同"}, ensure_ascii=False) + "\n",
+    }
+    hub.users[TOKEN] = User("me", ("ceval",))
+    api = HfApi(endpoint=hub.url, token=TOKEN)
+    where = {"repo_id": "ceval/ceval-exam", "repo_type": "dataset"}
+    api.create_repo(**where)
+    for name, text in files.items():
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo=name, **where)
+    make.corpus(reviews[:40] + reviews[-40:])
+    make.recipe(
+        split={"train": 1, "validation": 0, "test": 0},
+        decontaminate={"against": [{"task": "ceval-valid_law", "columns": ["question"]}]},
+    )
+    built = zhiling(tmp_path, "build", "recipe.yaml", "-w", "1")
+    assert built.returncode == 0, built.stderr
+    lines = (tmp_path / "out/tiny/1.0.0/review/contamination.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [json.loads(line) for line in lines]
+    assert {row["text"] for row in found} >= {row["text"] for row in held}
+    assert {row["against"] for row in found} == {"task ceval-valid_law"}
