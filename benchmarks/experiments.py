@@ -24,18 +24,24 @@ PARTS = ("without other reviews' labels", "without copies", "without pretraining
 OTHERS = ["shops", "hotels", "meals"]
 SHOTS: tuple[int | str, ...] = (0, 16, 64, 256, "all")
 MASKED = {"model__family": "encoder", "pretrain__objective": "masked"}
-ALL_REVIEWS = {"finetune__corpora": None, "finetune__epochs": 1}
+ALONE = {"finetune__epochs": 3, "finetune__optimizer__learning_rate": 1e-3,  # of a head put on for the first time
+         "finetune__optimizer__muon_learning_rate": 0.003}
 ADAPTER = {"method": "lora", "rank": 8}
 LIKE_LENGTHS = 512  # tokens of a micro-batch where rows are padded, as they are with adapters: little padding
 Rows = list[dict[str, Any]]
 
 
-def settings_of(recipe: Path, **changes: Any) -> Any:
-    """The recipe's `train` section with some keys changed, nested ones by dots: `instruct__epochs=2`."""
+def settings_of(recipe: Path, model: str = "", **changes: Any) -> Any:
+    """The recipe's `train` section, or one model's, with some keys changed: `instruct__epochs=2`."""
     from zhiling.settings import read_yaml
     from zhiling.trainer.config import TrainSettings
+    from zhiling.trainer.lineup import laid_over
 
-    section = read_yaml(recipe).data["train"]
+    written = read_yaml(recipe).data
+    section = written["train"]
+    for entry in written.get("models", ()):
+        if entry["name"] == model:
+            section = laid_over(section, entry.get("train", {}))
     for name, value in changes.items():
         *path, last = name.split("__")
         place = section
@@ -189,8 +195,10 @@ def full(out: Path, seeds: int) -> None:
             model = pretrain(release, settings_of(recipe, pretrain__max_steps=1), home / "one-step")
         if part == "with instruction":
             model = instruct(release, model, settings, home / "instructed")
-        if part != PARTS[0]:
-            model = finetune(rows, model, settings_of(recipe, seed=seed, **ALL_REVIEWS), home / "all-reviews")
+        if part == "without other reviews' labels":
+            settings = settings_of(recipe, seed=seed, **ALONE)
+        else:
+            model = finetune(rows, model, settings_of(recipe, "all-reviews", seed=seed), home / "all-reviews")
         model = finetune(rows, model, settings, home / "finetuned")
         chances = {side: positive(model, release, TEMPLATES, own) for side, own in sides.items()}
         about["runs"].append({

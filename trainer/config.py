@@ -133,6 +133,12 @@ class FinetuneSettings(InstructSettings):
     )
     epochs: float = Field(3.0, gt=0, le=10_000)
 
+    @model_validator(mode="after")
+    def _hides(self) -> Self:
+        if self.hide and self.head == "lm":
+            raise ValueError("hide is for a head; a model that answers in words has all of them")
+        return self
+
 
 class ContinualSettings(Settings):
     """How earlier tasks are kept in mind when training goes on with new ones."""

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zhiling.trainer.batches import ROUND, Drawn, Packed, Row, cut, deal
+from zhiling.trainer.batches import ROUND, Drawn, Hidden, Packed, Row, cut, deal
 from zhiling.trainer.data import Encoded, Rows, encode_texts, read_texts, write_rows
+from zhiling.trainer.labelled import Labelled, encode_labelled
+from zhiling.trainer.tokenizer import load_tokenizer
 
 
 @pytest.fixture
@@ -35,6 +37,37 @@ def test_an_epoch_holds_every_row_once_and_the_next_another_order(rows: Rows) ->
     ]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(rows.ids)
     assert epochs[0] != epochs[1]
+
+
+def test_some_tokens_are_hidden_in_training_others_each_epoch_and_none_on_validation(
+    release: Path, bert: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(bert)
+    rows = [Labelled(key, text, "a") for key, text in read_texts(release, "train")]
+    made = write_rows(tmp_path / "rows", encode_labelled(rows, tokenizer, 256, ["a"], "sequence"), len(tokenizer))
+    plain = Drawn(made, 8, seed=3, pad=0, average="example")
+    hidden = Hidden(made, 8, 3, 0, "example", 0.2, tokenizer)
+    again = Hidden(made, 8, 3, 0, "example", 0.2, tokenizer)
+
+    def gone(step: int) -> dict[str, list[int]]:
+        """Where each row's tokens are hidden; all else is as it was."""
+        found = {}
+        for own, whole in zip(hidden.drawn(step), plain.drawn(step), strict=True):
+            changed = own.tokens != whole.tokens
+            assert (own.tokens[changed] == tokenizer.mask_token_id).all()
+            assert not np.isin(whole.tokens[changed], tokenizer.all_special_ids).any()
+            assert own.names == whole.names and (own.places == whole.places).all()
+            assert (own.wanted(own.places) == whole.wanted(whole.places)).all()
+            found[own.names[0]] = np.flatnonzero(changed).tolist()
+        return found
+
+    count = plain.steps_per_epoch
+    first, second = ({key: own for i in range(count) for key, own in gone(e * count + i).items()} for e in (0, 1))
+    assert sum(map(len, first.values())) / made.counts["tokens"] == pytest.approx(0.2, abs=0.03)
+    assert first.keys() == second.keys() and sum(first[key] != second[key] for key in first) > 0.9 * len(first)
+    assert all((a.ids == b.ids).all() for a, b in zip(hidden.batch(5, 512), again.batch(5, 512), strict=True))
+    some = range(len(made))
+    assert all((a.ids == b.ids).all() for a, b in zip(hidden.some(some, 512), plain.some(some, 512), strict=True))
 
 
 def test_a_packed_epoch_is_every_document_whole_in_a_row(rows: Rows, tokenizer: Any) -> None:

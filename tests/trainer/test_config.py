@@ -23,6 +23,7 @@ def test_every_shipped_recipe_has_a_train_section_that_reads(path: Path) -> None
     [
         ("train:\n  instruct: {epoch: 3}\n", r"r\.yaml:2: train\.instruct\.epoch: unknown key; did you mean 'epochs'"),
         ("train:\n  pretrain: {micro_tokens: 100}\n", r"pretrain\.micro_tokens 100 cannot hold a row of 512"),
+        ("train:\n  finetune: {hide: 0.1}\n", "hide is for a head; a model that answers in words has all of them"),
         ("train:\n  model: {family: encoder}\n", "an encoder with masked"),
         ("train:\n  pretrain:\n    epochs: 0\n", r"r\.yaml:3: train\.pretrain\.epochs: found 0; Input should be"),
     ],

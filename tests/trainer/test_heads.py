@@ -161,6 +161,20 @@ def test_what_no_head_can_stand_on_is_refused(release: Path, bert: Path, tmp_pat
         finetune(release, bert, settings(head="token"), tmp_path / "n")
 
 
+def test_tokens_are_hidden_where_asked_and_a_tokenizer_can_say_so(
+    release: Path, bert: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    made = [finetune(release, bert, settings(**own), tmp_path / f"m{own}") for own in ({}, {"hide": 0.3})]
+    plain, hidden = (AutoModelForSequenceClassification.from_pretrained(folder).classifier.weight for folder in made)
+    assert not torch.equal(plain, hidden)
+    bare = Path(shutil.copytree(pretrained, tmp_path / "bare")) / "tokenizer_config.json"
+    about = json.loads(bare.read_text("utf-8"))
+    del about["mask_token"]
+    bare.write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UserError, match=r"finetune\.hide: the tokenizer of .*bare has no mask token; leave it out"):
+        finetune(release, bare.parent, settings(hide=0.3), tmp_path / "n")
+
+
 def test_a_body_without_all_its_weights_is_refused(bert: Path, tmp_path: Path) -> None:
     """A new head is expected; a layer that would be drawn at random is not."""
     from safetensors.torch import load_file, save_file
