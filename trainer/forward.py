@@ -24,17 +24,19 @@ def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None 
 
     `ids` (N,) are tokens; row i begins at `starts[i]`; the last is the end.
     """
-    base = model.base_model
-    stack = stack_of(base) if fits(ids, starts) else None
-    if stack:
-        return _flat(stack, ids, starts, at)
-    found = _padded(base, ids, starts)
+    found = unpadded_states(model, ids, starts, at)
+    if found is not None:
+        return found
+    found = _padded(model.base_model, ids, starts)
     return found if at is None else found.index_select(0, at)
 
 
-def fits(ids: Tensor, starts: list[int]) -> bool:
-    """Whether rows may stay end to end: on a processor, none too long."""
-    return ids.device.type == "cpu" and max(b - a for a, b in pairwise(starts)) <= LONGEST
+def unpadded_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None = None) -> Tensor | None:
+    """As `hidden_states`; None where rows may not stay end to end: on a GPU, layers not plain, a row too long."""
+    if ids.device.type != "cpu" or max(b - a for a, b in pairwise(starts)) > LONGEST:
+        return None
+    stack = stack_of(model.base_model)
+    return _flat(stack, ids, starts, at) if stack else None
 
 
 def _padded(base: Any, ids: Tensor, starts: list[int]) -> Tensor:
