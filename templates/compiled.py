@@ -14,7 +14,7 @@ from jinja2 import nodes
 from zhiling.templates.language import parse_expression, parse_text
 from zhiling.templates.pack import NAMES, Pack, choice_column
 from zhiling.templates.sandbox import Piece, Values, compile_expression, compile_text
-from zhiling.templates.schema import TemplateSettings
+from zhiling.templates.schema import NO_CHOICES, TemplateSettings
 
 DELIMITERS = {"zh": "", "en": " "}  # between prompt and completion: Chinese has no space there
 
@@ -73,7 +73,18 @@ class Compiled:
 
 def compile_template(pack: Pack, name: str) -> Compiled:
     """Compile the template `name` of `pack`."""
-    template, known = pack.template(name), pack.settings.columns.keys() | NAMES
+    return _compiled(pack, pack.template(name))
+
+
+def compile_question(pack: Pack, name: str) -> Compiled:
+    """Compile what the template asks, for rows that lack the answer; what stands for the completion means nothing."""
+    template = pack.template(name)
+    placeholder = "…" if template.choices in (None, NO_CHOICES) else "{{ choices[0] }}"
+    return _compiled(pack, template.model_copy(update={"completion": placeholder, "rationale": None, "when": None}))
+
+
+def _compiled(pack: Pack, template: TemplateSettings) -> Compiled:
+    known = pack.settings.columns.keys() | NAMES
     texts = {part_name(key): parse_text(source, known) for key, source in template.texts.items()}
     expressions = {
         part_name(key): parse_expression(source, known) for key, source in template.expressions.items()

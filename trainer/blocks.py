@@ -1,8 +1,8 @@
 """The layers of a Llama and of a ModernBERT in the same terms: what the fast forward computes.
 
-In: a model's base. Out: its blocks, or None for what is not plain: biases, adapters, dropout, grouped heads, a scaled
-rotation, something done around a block. Both families norm, mix, norm and gate; they differ in the norm, in what the
-gate is, and in which keys a query may see.
+In: a model's base. Out: its blocks, or None for what is not plain: biases, dropout, grouped heads, adapters but LoRA, a
+scaled rotation, something done around a block. Both families norm, mix, norm and gate; they differ in the norm, in what
+the gate is, and in which keys a query may see. LoRA's product is added to the weight, not to what comes out.
 """
 
 from collections.abc import Iterator
@@ -59,9 +59,28 @@ def stack_of(base: Any) -> Stack | None:
     return stack if stack and all(_is_plain(part) for block in stack.blocks for part in block.linear) else None
 
 
+def weight_of(part: Any) -> Tensor:
+    """The weight of a product, with what LoRA adds to it."""
+    if type(part) is nn.Linear:
+        return part.weight
+    (name,) = part.active_adapters
+    found: Tensor = part.base_layer.weight + part.get_delta_weight(name)
+    return found
+
+
 def _is_plain(part: Any) -> bool:
-    """Whether a product is no adapter's and has no bias; a DTensor is parted."""
+    """Whether a product has one weight and no bias; a DTensor is parted."""
+    if _is_lora(part):
+        part = part.base_layer
     return type(part) is nn.Linear and part.bias is None and type(part.weight) is nn.Parameter
+
+
+def _is_lora(part: Any) -> bool:
+    """Whether a product is that of peft's LoRA as it is first described: not DoRA, no dropout, not switched off."""
+    if not hasattr(part, "lora_A") or part.lora_variant or part.merged or part.disable_adapters:
+        return False
+    names = part.active_adapters
+    return len(names) == 1 and type(part.lora_dropout[names[0]]) is nn.Identity and not part.lora_bias[names[0]]
 
 
 def _llama(base: Any) -> Stack | None:

@@ -126,17 +126,19 @@ def _pooled(model: Any, ids: "Tensor", starts: list[int]) -> "Tensor | None":
     """One hidden state for each text, gathered as its family does; None where the library must gather it."""
     import torch
 
-    from zhiling.trainer.forward import fits, hidden_states, is_plain
+    from zhiling.trainer.forward import unpadded_states
 
-    if not (is_plain(model.base_model) and fits(ids, starts)):
-        return None
+    at = None
     if model.config.model_type == "llama":  # its last token, but for the padding's, which may end texts too
-        last = torch.tensor(starts[1:]) - 1
-        return None if (ids[last] == model.config.pad_token_id).any() else hidden_states(model, ids, starts, last)
-    if model.config.classifier_pooling == "cls":
-        return hidden_states(model, ids, starts, torch.tensor(starts[:-1]))
-    hidden = hidden_states(model, ids, starts)
-    return torch.stack([hidden[a:b].mean(0) for a, b in pairwise(starts)])
+        at = torch.tensor(starts[1:], device=ids.device) - 1
+        if (ids[at] == model.config.pad_token_id).any():
+            return None
+    elif getattr(model.config, "classifier_pooling", None) == "cls":
+        at = torch.tensor(starts[:-1], device=ids.device)
+    found = unpadded_states(model, ids, starts, at)
+    if found is None or at is not None:
+        return found
+    return torch.stack([found[a:b].mean(0) for a, b in pairwise(starts)])
 
 
 def _answers(
@@ -145,15 +147,11 @@ def _answers(
     """Which rows, where each begins, and their logits: rows of like length at a time."""
     import torch
 
-    from zhiling.trainer.scoring import length_batches
+    from zhiling.trainer.scoring import end_to_end
 
     was_training = model.training
     model.eval()
-    for members in length_batches([len(tokens) for tokens, _ in rows]):
-        starts = [0]
-        for i in members:
-            starts.append(starts[-1] + len(rows[i][0]))
-        ids = torch.tensor([token for i in members for token in rows[i][0]], device=model.device)
+    for members, starts, ids in end_to_end([tokens for tokens, _ in rows], model.device):
         with torch.inference_mode():
             yield members, starts, logits_of(model, ids, starts).float().cpu()
     model.train(was_training)

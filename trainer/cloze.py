@@ -52,7 +52,7 @@ def scores_at_masks(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
 
     from zhiling.trainer.forward import hidden_states
     from zhiling.trainer.loss import below_words
-    from zhiling.trainer.scoring import length_batches
+    from zhiling.trainer.scoring import end_to_end
 
     (before, after), hide = frame_of(tokenizer), tokenizer.mask_token_id
     asked: dict[tuple[tuple[int, ...], int], list[tuple[int, int]]] = {}  # an input and a place -> pairs and tokens
@@ -65,11 +65,7 @@ def scores_at_masks(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
             asked.setdefault((read, len(head) + n), []).append((i, token))
     found, inputs = [0.0] * len(pairs), list(asked)
     with torch.inference_mode():
-        for members in length_batches([len(tokens) for tokens, _ in inputs]):
-            starts = [0]
-            for m in members:
-                starts.append(starts[-1] + len(inputs[m][0]))
-            ids = torch.tensor([token for m in members for token in inputs[m][0]], device=model.device)
+        for members, starts, ids in end_to_end([tokens for tokens, _ in inputs], model.device):
             at = torch.tensor([s + inputs[m][1] for s, m in zip(starts, members, strict=False)], device=model.device)
             hidden_MD, words = below_words(model, hidden_states(model, ids, starts, at))
             logprobs_MV = words(hidden_MD).float().log_softmax(-1)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from zhiling.trainer.blocks import Block, Stack, stack_of
+from zhiling.trainer.blocks import Block, Stack, stack_of, weight_of
 from zhiling.trainer.kernels import LONGEST, Tile, add_norm, attention, gated, neighbours, tiles, tiles_at
 
 FEW = 4  # where at most one token in so many is asked for, the last layer's attention is for those alone
@@ -24,17 +24,19 @@ def hidden_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None 
 
     `ids` (N,) are tokens; row i begins at `starts[i]`; the last is the end.
     """
-    base = model.base_model
-    stack = stack_of(base) if fits(ids, starts) else None
-    if stack:
-        return _flat(stack, ids, starts, at)
-    found = _padded(base, ids, starts)
+    found = unpadded_states(model, ids, starts, at)
+    if found is not None:
+        return found
+    found = _padded(model.base_model, ids, starts)
     return found if at is None else found.index_select(0, at)
 
 
-def fits(ids: Tensor, starts: list[int]) -> bool:
-    """Whether rows may stay end to end: on a processor, none too long."""
-    return ids.device.type == "cpu" and max(b - a for a, b in pairwise(starts)) <= LONGEST
+def unpadded_states(model: Any, ids: Tensor, starts: list[int], at: Tensor | None = None) -> Tensor | None:
+    """As `hidden_states`; None where rows may not stay end to end: on a GPU, layers not plain, a row too long."""
+    if ids.device.type != "cpu" or max(b - a for a, b in pairwise(starts)) > LONGEST:
+        return None
+    stack = stack_of(model.base_model)
+    return _flat(stack, ids, starts, at) if stack else None
 
 
 def _padded(base: Any, ids: Tensor, starts: list[int]) -> Tensor:
@@ -76,10 +78,10 @@ def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Te
                 x_ND = x_ND.index_select(0, at)  # from here on places no longer mix
             else:
                 mixed_ND = _mixed(stack, block, y_ND, y_ND, (turns[block.window],) * 2, seen[block.window])
-            more_ND = F.linear(mixed_ND, block.out.weight.to(dtype))
+            more_ND = F.linear(mixed_ND, weight_of(block.out).to(dtype))
             x_ND, y_ND = add_norm(x_ND, more_ND, *norm, dtype)
-            both = F.linear(y_ND, _joined(block.between, dtype, *(part.weight for part in block.up)))
-            more_ND = F.linear(gated(both, stack.gate), block.down.weight.to(dtype))
+            both = F.linear(y_ND, _joined(block.between, dtype, *map(weight_of, block.up)))
+            more_ND = F.linear(gated(both, stack.gate), weight_of(block.down).to(dtype))
         _, y_ND = add_norm(x_ND, more_ND, *norm, torch.float32)
         found: Tensor = y_ND * stack.norm.weight
         return found
@@ -89,7 +91,7 @@ def _mixed(
     stack: Stack, block: Block, asked: Tensor, told: Tensor, turns: tuple[Tensor, Tensor], seen: list[Tile],
 ) -> Tensor:
     """What the tokens `asked` mix of those `told`."""
-    weights = [part.weight for part in block.qkv]
+    weights = [*map(weight_of, block.qkv)]
     q, k, v = weights if len(weights) == 3 else weights[0].chunk(3)
     query = F.linear(asked, _joined(block.before, asked.dtype, neighbours(q, stack.width)))
     keys = F.linear(told, _joined(block.before, told.dtype, neighbours(k, stack.width), v))

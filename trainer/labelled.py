@@ -144,16 +144,20 @@ def bio(places: Sequence[tuple[int, int]], spans: Sequence[Span]) -> list[str]:
 
 
 def spans_of(places: Sequence[tuple[int, int]], names: Sequence[str]) -> list[Span]:
-    """Spans from tokens' labels; one that goes on without having begun begins where it is."""
+    """Spans from tokens' labels; one that goes on without having begun begins where it is. None overlaps another, and
+    none reaches over the cut in a text too long.
+    """
     found: list[Span] = []
     open_as: str | None = None
+    reached = 0
     for (start, end), name in zip(places, names, strict=True):
-        if start == end:  # a token that is no text
+        if end <= reached:  # no text, or further bytes of a character whose label is known
+            open_as = open_as if end else None
             continue
         kind = name[2:] if name != OUTSIDE else None
         if kind and kind == open_as and name.startswith("I-"):
             found[-1] = (found[-1][0], end, kind)
         elif kind:
-            found.append((start, end, kind))
-        open_as = kind
+            found.append((max(start, reached), end, kind))
+        open_as, reached = kind, end
     return found

@@ -2,7 +2,7 @@
 
 In: a model folder, a pack, rows without labels (JSONL, CSV, TSV, Parquet, or lines of text). Out: the rows with
 an answer and, where the template has choices, the label and its probability: with several templates, that of the
-mean of what they say. Refuses templates that need the label to ask.
+mean of what they say. Refuses templates that need the label to ask, rows that lack what is asked about.
 """
 
 import csv
@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import UserError, did_you_mean
-from zhiling.templates.compiled import compile_template
+from zhiling.rows import ColumnType
+from zhiling.templates.compiled import Compiled, compile_question, compile_template
 from zhiling.templates.pack import Pack, load_pack
 from zhiling.templates.render import render_batch
 
 CHUNK = 256
+EMPTY: dict[ColumnType, Any] = {"string": "", "label": "", "strings": [], "spans": [], "json": "{}"}  # of no question
 Asked = dict[str, tuple[list[str], list[str]]]  # label -> prompts and completions of all rows
 
 
@@ -28,15 +30,16 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
     Asked with the pack's first template where none is named.
     """
     from zhiling.trainer.classify import label_rows
+    from zhiling.trainer.data import columns_of
     from zhiling.trainer.model import is_classifier, load_lm
     from zhiling.trainer.tokenizer import load_tokenizer
 
     found = load_pack(pack)
     if is_classifier(model):
-        yield from label_rows(model, found, read_rows(source, found))
+        yield from label_rows(model, found, read_rows(source, found, columns_of(found, "string")))
         return
     names = templates or [next(t.name for t in found.settings.templates if not t.inverted)]
-    rows = read_rows(source, found)
+    rows = read_rows(source, found, _needed(found, names))
     loaded, tokenizer = load_lm(model).eval(), load_tokenizer(model)
     for i in range(0, len(rows), CHUNK):
         yield from answer(loaded, tokenizer, found, names, rows[i : i + CHUNK])
@@ -83,9 +86,9 @@ def label_scores(model: Any, tokenizer: Any, asked: Asked) -> list[dict[str, flo
 def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> Asked:
     """Prompts and completions for each label that the rows could have; a prompt that tells the label is refused."""
     labels = pack.label_columns[:1]
-    compiled, asked = compile_template(pack, template), {}
+    compiled, asked = _compiled(pack, template), {}
     for label in pack.labels_of(labels[0]) if labels else [""]:
-        columns = {name: [row.get(name, "") for row in rows] for name in pack.settings.columns}
+        columns = {name: [row.get(name, EMPTY[kind]) for row in rows] for name, kind in pack.settings.columns.items()}
         columns |= {name: [label] * len(rows) for name in labels}
         rendered = render_batch(compiled, columns, [str(i) for i in range(len(rows))], 0)
         for i, reason in enumerate(rendered.refusals):
@@ -97,8 +100,19 @@ def _ask(pack: Pack, template: str, rows: Sequence[Mapping[str, Any]]) -> Asked:
     return asked
 
 
-def read_rows(source: str, pack: Pack) -> list[dict[str, Any]]:
-    """Rows of a file by its ending, of standard input by its first line; lines fill the pack's only text column."""
+def _compiled(pack: Pack, template: str) -> Compiled:
+    """A template; where no label is asked for, only its question: the answer is what rows lack."""
+    return compile_template(pack, template) if pack.label_columns else compile_question(pack, template)
+
+
+def _needed(pack: Pack, templates: Sequence[str]) -> list[str]:
+    """The columns that rows must have to be asked with these templates."""
+    used = {name for template in templates for name in _compiled(pack, template).columns}
+    return [name for name in pack.settings.columns if name in used and name not in pack.label_columns[:1]]
+
+
+def read_rows(source: str, pack: Pack, needed: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a file by its ending, of standard input by its first line; lines fill the only text that is needed."""
     path = Path(source)
     if source != "-" and not path.is_file():
         raise UserError(source, "no such file", "give a file, or - for standard input: JSONL or lines")
@@ -108,24 +122,22 @@ def read_rows(source: str, pack: Pack) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
     else:
         text = sys.stdin.read() if source == "-" else path.read_text(encoding="utf-8-sig")
-        rows = _parse(text, path, pack)
-    asked = [name for name, kind in pack.settings.columns.items() if kind == "string"]
+        rows = _parse(text, path, [name for name in needed if pack.settings.columns[name] == "string"])
     for i, row in enumerate(rows):
-        for name in asked:
+        for name in needed:
             if name not in row:
                 raise UserError(f"{source}: row {i + 1}", f"no column '{name}'", did_you_mean(name, row))
     return rows
 
 
-def _parse(text: str, path: Path, pack: Pack) -> list[dict[str, Any]]:
+def _parse(text: str, path: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     if path.suffix in {".csv", ".tsv"}:
         return list(csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
     lines = [line for line in text.splitlines() if line.strip()]
     if path.suffix != ".jsonl" and not (path.name == "-" and lines and lines[0].lstrip().startswith("{")):
-        columns = [name for name, kind in pack.settings.columns.items() if kind == "string"]
-        if len(columns) != 1:
-            raise UserError(pack.name, f"has {len(columns)} text columns", "give JSONL, CSV or Parquet, not lines")
-        return [{columns[0]: line} for line in lines]
+        if len(texts) != 1:
+            raise UserError(str(path), f"lines, and {len(texts)} text columns to fill", "give JSONL, CSV or Parquet")
+        return [{texts[0]: line} for line in lines]
     rows = []
     for number, line in enumerate(lines, 1):
         try:

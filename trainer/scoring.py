@@ -4,7 +4,8 @@ In: a model, its tokenizer, prompts and completions. Out: one log-likelihood a p
 encoded together, parted at the prompt's own length, a prompt too long cut from the left. An encoder is asked at masks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -37,13 +38,8 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
     inputs = list(readers)
     scores = [0.0] * len(pairs)
     with torch.inference_mode():
-        for members in length_batches([len(own) for own in inputs]):
-            starts = [0]
-            for n in members:
-                starts.append(starts[-1] + len(inputs[n]))
-            ids = [token for n in members for token in inputs[n]]
-            ids += [0] * (-len(ids) % ROUND)
-            hidden_ND = hidden_states(model, torch.tensor(ids, device=model.device), starts)
+        for members, starts, ids in end_to_end(inputs, model.device):
+            hidden_ND = hidden_states(model, ids, starts)
             for start, n in zip(starts, members, strict=False):
                 for i in readers[inputs[n]]:
                     target = torch.tensor(rows[i][cuts[i] :], device=model.device)[:, None]
@@ -67,8 +63,16 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[str], longest: int = 
     return found
 
 
-def length_batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices in batches of like length, the longest first, each within the token budget."""
+def end_to_end(inputs: Sequence[Sequence[int]], device: Any) -> Iterator[tuple[list[int], list[int], torch.Tensor]]:
+    """Inputs in batches of like length, the longest first: which they are, where each begins, and their tokens."""
+    for members in _like_lengths([len(tokens) for tokens in inputs]):
+        starts = list(accumulate((len(inputs[i]) for i in members), initial=0))
+        filling = [0] * (-starts[-1] % ROUND)
+        yield members, starts, torch.tensor([*chain(*(inputs[i] for i in members)), *filling], device=device)
+
+
+def _like_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Indices by falling length, in batches within the token budget."""
     batches: list[list[int]] = []
     room = 0
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):

@@ -13,7 +13,8 @@ from zhiling.errors import UserError
 from zhiling.store import differences, read_manifest
 from zhiling.trainer.adapters import adapt, load_adapter
 from zhiling.trainer.config import AdapterSettings, TrainSettings
-from zhiling.trainer.model import load_model
+from zhiling.trainer.forward import hidden_states, is_plain
+from zhiling.trainer.model import load_lm, load_model
 from zhiling.trainer.stages import finetune
 
 from .conftest import TINY
@@ -87,6 +88,31 @@ def test_merging_does_not_change_what_the_model_says(model: Any, method: str) ->
     apart = adapted.model.eval()(ids).logits
     together = adapted.finish().eval()(ids).logits
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("parent", ["pretrained", "encoder"])
+def test_lora_over_plain_layers_needs_no_padding(request: pytest.FixtureRequest, parent: str) -> None:
+    """Hidden states and gradients are peft's of each row alone; other adapters take the library's forward."""
+    lengths = [30, 8, 20]
+    ids, starts = torch.arange(58) + 20, [0, 30, 38, 58]
+    lora, dora, dropping = (
+        adapt(load_lm(request.getfixturevalue(parent)), AdapterSettings.model_validate(own), seed=1).model
+        for own in ({}, {"method": "dora"}, {"dropout": 0.1})
+    )
+    assert is_plain(lora.base_model) and not is_plain(dora.base_model) and not is_plain(dropping.base_model)
+    trained = [p for p in lora.base_model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for p in trained:
+            p.add_(torch.linspace(-0.05, 0.05, p.numel()).view_as(p))
+    found = []
+    alone = [lora.base_model(input_ids=row[None]).last_hidden_state[0] for row in ids.split(lengths)]
+    for states in (hidden_states(lora, ids, starts), torch.cat(alone)):
+        (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
+        found.append((states.detach(), [p.grad for p in trained]))
+        lora.zero_grad()
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-5, rtol=1e-4)
+    largest = max(float(grad.abs().max()) for grad in found[1][1])
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-6 * largest, rtol=1e-4)
 
 
 def test_training_an_adapter_lowers_the_validation_loss(

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from zhiling.errors import UserError
 from zhiling.store import read_manifest
 from zhiling.trainer.batches import Drawn
+from zhiling.trainer.classify import open_classifier, spans
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.data import write_rows
 from zhiling.trainer.heads import accuracy_and_f1, labels_loss, load_classifier, sequence_loss
@@ -70,7 +71,7 @@ def learned(release: Path, bert: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_32_texts_are_learned_to_100_percent(release: Path, learned: Path) -> None:
-    from zhiling.trainer.classify import label_shares, open_classifier
+    from zhiling.trainer.classify import label_shares
     from zhiling.trainer.labelled import read_labelled, the_pack
 
     pack = the_pack(release, "sequence", None)
@@ -231,9 +232,10 @@ def test_tokens_are_labelled_and_load_in_a_pipeline(entities: Path, bert: Path, 
     assert about["labels"] == ["O", "B-人名", "I-人名", "B-地名", "I-地名"]
     assert about["training"]["validation_span_f1"] > 0.9
     ask: Callable[..., Any] = pipeline("token-classification", model=str(made), aggregation_strategy="simple")
-    assert [(e["entity_group"], e["word"].replace(" ", "")) for e in ask("听说王小红去过上海。")] == [
-        ("人名", "王小红"), ("地名", "上海"),
-    ]
+    theirs = [{"start": e["start"], "end": e["end"], "label": e["entity_group"]} for e in ask("听说王小红去过上海。")]
+    assert theirs == [{"start": 2, "end": 5, "label": "人名"}, {"start": 7, "end": 9, "label": "地名"}]
+    (ours,) = spans(*open_classifier(made), ["听说王小红去过上海。"])
+    assert [{key: own[key] for key in ("start", "end", "label")} for own in ours] == theirs
 
 
 def test_macro_f1_counts_labels_that_were_never_said() -> None:

@@ -43,6 +43,17 @@ def test_spans_of_characters_come_back(pieces: list[tuple[int, bool, str]]) -> N
     assert spans_of(places, bio(places, spans)) == spans
 
 
+def test_bytes_of_one_character_are_one_piece_of_a_span() -> None:
+    """A rare character is several tokens at one place; the first one's label is the character's."""
+    places = [(0, 1), (1, 2), (1, 2), (1, 2), (2, 3)]
+    assert spans_of(places, ["O", "B-人", "B-人", "O", "I-人"]) == [(1, 3, "人")]
+    assert spans_of([(0, 2), (1, 3)], ["B-人", "B-地"]) == [(0, 2, "人"), (2, 3, "地")]
+
+
+def test_no_span_reaches_over_the_cut() -> None:
+    assert spans_of([(0, 1), (0, 0), (90, 91)], ["B-人", "O", "I-人"]) == [(0, 1, "人"), (90, 91, "人")]
+
+
 def test_a_row_of_a_release_is_one_text_whatever_its_templates(release: Path) -> None:
     pack = the_pack(release, "sequence", None)
     rows = read_labelled(release, "train", pack, "sequence", FinetuneSettings(), 1, "\n")

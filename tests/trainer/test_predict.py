@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from zhiling.errors import UserError
+from zhiling.templates.compiled import compile_question, compile_template
+from zhiling.templates.pack import load_pack
+from zhiling.templates.render import render_batch
 from zhiling.trainer.forward import hidden_states
-from zhiling.trainer.predict import predict
+from zhiling.trainer.predict import EMPTY, predict
 from zhiling.trainer.scoring import log_likelihoods
 
 TEXTS = ["房间很干净，下次还来", "屏幕坏了，客服不理人"]
@@ -103,6 +106,34 @@ def test_rows_that_cannot_be_read_are_named(
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=error):
         list(predict(pretrained, "zh/sentiment", str(tmp_path / name)))
+
+
+def test_rows_to_be_answered_lack_the_answer(pretrained: Path, tmp_path: Path) -> None:
+    """A pack's answer may be a text or spans: neither is asked of rows, and lines fill the one text that is."""
+    (tmp_path / "a.txt").write_text(TEXTS[0] + "\n", encoding="utf-8")
+    (row,) = predict(pretrained, "zh/summarization", str(tmp_path / "a.txt"))
+    assert row.keys() == {"text", "answer"}
+    asked = {"text": "李明去了北京", "types": ["人名", "地名"]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(asked) + "\n", encoding="utf-8")
+    (row,) = predict(pretrained, "zh/entities", str(tmp_path / "a.jsonl"))
+    assert row.keys() == {"text", "types", "answer"}
+    with pytest.raises(UserError, match=r"a\.txt: row 1: no column 'types'; known: text"):
+        list(predict(pretrained, "zh/entities", str(tmp_path / "a.txt")))
+
+
+@pytest.mark.parametrize("name", ["zh/entities", "zh/reading_choice", "en/maths"])
+def test_a_question_is_the_same_without_its_answer(name: str) -> None:
+    """Whatever its answer is: a text, spans, one of its own choices or of the row's, with reasons before it."""
+    pack = load_pack(name)
+    ids = [str(i) for i in range(len(pack.examples))]
+    for template in pack.settings.templates:
+        whole, bare = compile_template(pack, template.name), compile_question(pack, template.name)
+        full = {column: [row[column] for row in pack.examples] for column in pack.settings.columns}
+        asked = {column: values if column in bare.columns else [EMPTY[pack.settings.columns[column]]] * len(ids)
+                 for column, values in full.items()}
+        expected, found = render_batch(whole, full, ids, 0), render_batch(bare, asked, ids, 0)
+        said = [pair for pair in zip(found.prompts, expected.prompts, strict=True) if pair[1]]
+        assert said and all(ours == theirs for ours, theirs in said)
 
 
 def test_a_template_that_tells_the_label_is_refused(pretrained: Path, tmp_path: Path) -> None:
