@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ def build_plan(plan: "Plan", out: Path, workers: int = 1) -> Path:
     """Build what has been planned below `out` and return its folder; one that is up to date is kept."""
     from zhiling.builders import stages
     from zhiling.builders.engines import make_engine
+    from zhiling.builders.leak import measure
     from zhiling.builders.release import write_release
+    from zhiling.cards.plots import make_ready
 
     home = out / plan.recipe.name
     folder = home / plan.recipe.version
@@ -104,11 +107,14 @@ def build_plan(plan: "Plan", out: Path, workers: int = 1) -> Path:
                     shutil.rmtree(stale)
             begin(work)
             engine = make_engine(plan.recipe.engine, workers, plan.recipe.ray_address)
-            with closing(engine):
+            with closing(engine), ThreadPoolExecutor(1) as aside:
                 run = stages.Run(plan, work, engine)
                 built = run_steps(run)
+                # while workers write, this process does what its last part would wait for
+                leaked = aside.submit(measure, [path for paths in built.splits.values() for path in paths])
+                aside.submit(make_ready)
                 files = stages.write(run, built.splits, built.examples)
-            write_release(built, files, folder)
+            write_release(built, files, leaked.result(), folder)
         shutil.rmtree(work, ignore_errors=True)
     return folder
 
