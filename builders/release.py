@@ -13,6 +13,7 @@ from zhiling.builders.card import write_card
 from zhiling.builders.croissant import croissant
 from zhiling.builders.engines import Shard, copy_rejects, count_rows
 from zhiling.builders.licenses import derived, obstacles
+from zhiling.builders.notes import annotate_built
 from zhiling.builders.pipeline import Built
 from zhiling.builders.plan import versions
 from zhiling.builders.recipe import Recipe
@@ -59,6 +60,8 @@ def write_release(
         described = croissant(known, about, recipe.title, recipe.summary, about["license"]["derived"])
         write_json(part / "croissant.json", described)
         write_manifest(part, "release", about, known)
+        if built.plan.previous is not None:
+            annotate_built(built.plan.previous, part, built.plan.document.path)
     note(f"release written: {folder}")
 
 
