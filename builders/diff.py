@@ -161,7 +161,7 @@ def _files(about: dict[str, Any], place: str) -> dict[str, Any]:
 
 def _schema(folder: Path) -> dict[str, str]:
     """Column -> type of a table's shards; empty where it has none. Raises UserError where one is damaged."""
-    found = {}
+    found: dict[str, str] = {}
     for path in sorted(folder.glob("*.parquet")):
         try:
             found |= {field.name: str(field.type) for field in pq.read_schema(path)}
