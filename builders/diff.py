@@ -9,6 +9,7 @@ major: rows changed, moved or removed, or columns changed. minor: rows added. pa
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -89,7 +90,7 @@ def diff(a: Path, b: Path) -> Diff:
     """Compare two release folders row by row. Raises UserError where one is not a release, or is damaged."""
     import duckdb
 
-    before, after = read_whole(a), read_whole(b)
+    before, after = read_manifest(a, "release"), read_manifest(b, "release")
     tables = {"examples": "data"}
     for about in (before, after):
         tables |= {f"corpus-{name}": f"corpus/{name}" for name in sorted(about.get("corpora", {}))}
@@ -101,6 +102,8 @@ def diff(a: Path, b: Path) -> Diff:
         for table, place in tables.items():
             if _files(before, place) == _files(after, place):
                 continue
+            require(a, _files(before, place))
+            require(b, _files(after, place))
             sides = (_schema(a / place), _schema(b / place))
             if not any(sides):
                 continue
@@ -119,14 +122,12 @@ def diff(a: Path, b: Path) -> Diff:
     )
 
 
-def read_whole(folder: Path) -> dict[str, Any]:
-    """The manifest of a release all of whose files are there. Raises UserError."""
-    about = read_manifest(folder, "release")
-    absent = [name for name in about["files"] if not (folder / name).is_file()]
+def require(folder: Path, names: Iterable[str]) -> None:
+    """Raise UserError where a release lacks one of these files of its manifest."""
+    absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
         raise UserError(str(folder), f"{absent[0]}{more} of its manifest: no such file", "get the release whole")
-    return about
 
 
 def changelog(found: Diff, because: str = "") -> str:

@@ -6,7 +6,6 @@ settings and inputs, so an existing output is this very work, done: it is kept, 
 An output is Parquet, or (`.arrow`) an Arrow stream, which is written and mapped back without being encoded.
 """
 
-import ctypes
 import gc
 import json
 import multiprocessing
@@ -32,8 +31,6 @@ from zhiling.store import atomic
 
 SHARD = {"compression": "lz4", "use_dictionary": False, "version": "2.6"}  # read once or twice, then thrown away
 MOST_JOINED = 24 * 2**20  # bytes of several parts that are done at once
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-MOST_KEPT = 2**30
 DETAIL = ', "detail": '  # stands in the line of a reject behind what it is counted by
 
 
@@ -136,17 +133,9 @@ def _make_ready(environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
     pa.set_cpu_count(1)
-    _keep_memory()
     gc.freeze()  # what was imported stays
     _leave_pandas_out()
     Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _keep_memory() -> None:
-    """Have Linux keep for this worker what it frees: columns come and go, and new pages cost more than copying them."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
-    if mallopt is not None and all(mallopt(setting, MOST_KEPT) for setting in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD)):
-        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,7 @@ from zhiling.builders.augment import models_digest
 from zhiling.builders.bm25 import bm25_version
 from zhiling.builders.corpus import Source, plan_sources
 from zhiling.builders.decontaminate import inputs
-from zhiling.builders.diff import read_whole
+from zhiling.builders.diff import require
 from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_recipe, recipe_packs
 from zhiling.builders.retrieve import passages_digest
 from zhiling.builders.sources import CorpusSettings
@@ -20,7 +20,7 @@ from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.rows import Columns
 from zhiling.settings import Document
-from zhiling.store import MANIFEST, digest, file_digest
+from zhiling.store import MANIFEST, digest, file_digest, read_manifest
 from zhiling.templates.pack import Pack
 
 
@@ -149,7 +149,7 @@ def _previous(recipe: Recipe, document: Document, base: Path) -> Path | None:
         return None
     folder = base / recipe.split.previous
     try:
-        read_whole(folder)
+        require(folder, read_manifest(folder, "release")["files"])
     except UserError as error:
         raise UserError(document.where(("split", "previous")), f"{error.where}: {error.saw}", error.do) from None
     return folder
