@@ -85,8 +85,7 @@ def test_workers_have_the_environment_and_folder_of_their_parent_and_do_without_
         with closing(LocalEngine(2)) as engine:
             engine.map(surroundings, shards, "look")
         for group in row_groups([s.output for s in shards]):
-            [found] = group.read().to_pylist()
-            assert found == {"value": value, "folder": str(folder), "pandas": False}
+            assert group.read().to_pylist() == [{"value": value, "folder": str(folder), "pandas": False}]
 
 
 def long_work(job: Path) -> Iterator[Piece]:
