@@ -25,7 +25,7 @@ from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, words
 from zhiling.builders.clean import fold
 from zhiling.builders.engines import Piece, Reject, RowGroup, read_output
 from zhiling.errors import one_line
-from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, conform, split_schema, strings_in
+from zhiling.rows import RESERVED, Columns, conform, split_schema, strings_in
 from zhiling.seeds import uniform
 from zhiling.settings import Settings
 from zhiling.store import digest, files_below
@@ -33,7 +33,6 @@ from zhiling.templates.pack import Pack, read_pack
 
 Kind = Literal["synonym", "homophone", "typo", "keyboard", "contextual", "back_translation"]
 Row = dict[str, Any]
-_OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
 
 
 class Method(Settings):
@@ -108,7 +107,7 @@ def augment(job: AugmentJob) -> Iterator[Piece]:
             if reason is None:
                 copies.append(copy)
             else:
-                fields = {k: v for k, v in copy.items() if k not in _OWN}
+                fields = {k: v for k, v in copy.items() if k not in RESERVED}
                 detail = f"{method.kind}: {detail}"
                 rejects.append(Reject("augment", reason, detail, row["source"], row["corpus"], fields))
     yield Piece(pa.Table.from_pylist(copies, schema=schema), rejects)

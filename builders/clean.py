@@ -52,7 +52,8 @@ def fold(text: str) -> str:
 def fold_all(fields: Sequence[Sequence[str]]) -> list[bytes]:
     """What `fold` gives for columns of texts, each row's put together in UTF-8, from one array of code points."""
     rows = fields[0] if len(fields) == 1 else map(NEXT_FIELD.join, zip(*fields, strict=True))
-    points = np.frombuffer(NEXT_ROW.join(rows).encode("utf-32-le", "surrogatepass"), np.uint32)
+    text = NEXT_ROW.join(rows).replace("…", "...")  # what is folded to several, and common in Chinese
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     folded = translated(points, TABLE(), _becomes)
     folded = folded[folded != NOTHING]
     texts = folded.tobytes().decode("utf-32-le").encode().split(b"\n") if len(fields[0]) else []

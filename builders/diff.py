@@ -9,13 +9,15 @@ major: rows changed, moved or removed, or columns changed. minor: rows added. pa
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhiling.errors import one_line
+from zhiling.errors import UserError, one_line
 from zhiling.store import read_manifest
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ class Diff:
 
 
 def diff(a: Path, b: Path) -> Diff:
-    """Compare two release folders row by row. Raises UserError where one is not a release."""
+    """Compare two release folders row by row. Raises UserError where one is not a release, or is damaged."""
     import duckdb
 
     before, after = read_manifest(a, "release"), read_manifest(b, "release")
@@ -100,18 +102,32 @@ def diff(a: Path, b: Path) -> Diff:
         for table, place in tables.items():
             if _files(before, place) == _files(after, place):
                 continue
+            require(a, _files(before, place))
+            require(b, _files(after, place))
             sides = (_schema(a / place), _schema(b / place))
             if not any(sides):
                 continue
             if all(sides):  # a whole table that comes or goes is rows, not columns
                 columns += [f"{table}: {line}" for line in _columns(*sides)]
-            _match(db, a / place, b / place, sides)
+            try:
+                _match(db, a / place, b / place, sides)
+            except duckdb.Error as error:
+                saw = f"{place} cannot be compared ({one_line(str(error), 120)})"
+                raise UserError(f"{a}, {b}", saw, "see which of them `zhiling verify` finds damaged") from None
             changes += _count(db, table)
             samples += _samples(db, table)
     return Diff(
         str(after["name"]), str(before["version"]), str(after["version"]),
         tuple(changes), tuple(samples), tuple(columns), _words(before, after), _packs(before, after),
     )
+
+
+def require(folder: Path, names: Iterable[str]) -> None:
+    """Raise UserError where a release lacks one of these files of its manifest."""
+    absent = [name for name in names if not (folder / name).is_file()]
+    if absent:
+        more = f" and {len(absent) - 1} more" if absent[1:] else ""
+        raise UserError(str(folder), f"{absent[0]}{more} of its manifest: no such file", "get the release whole")
 
 
 def changelog(found: Diff, because: str = "") -> str:
@@ -145,8 +161,14 @@ def _files(about: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _schema(folder: Path) -> dict[str, str]:
-    """Column -> type of a table's shards; empty where it has none."""
-    return {field.name: str(field.type) for path in sorted(folder.glob("*.parquet")) for field in pq.read_schema(path)}
+    """Column -> type of a table's shards; empty where it has none. Raises UserError where one is damaged."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            found |= {field.name: str(field.type) for field in pq.read_schema(path)}
+        except pa.ArrowInvalid as error:
+            raise UserError(str(path), f"damaged ({one_line(str(error), 120)})", "get the release anew") from None
+    return found
 
 
 def _columns(before: dict[str, str], after: dict[str, str]) -> list[str]:

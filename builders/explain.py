@@ -12,12 +12,10 @@ from typing import Any
 
 from zhiling.builders.recipe import read_recipe
 from zhiling.errors import UserError, one_line
-from zhiling.rows import BETWEEN_SHOTS, ROW_FIELDS, SPLIT_FIELDS, SPLITS
+from zhiling.rows import BETWEEN_SHOTS, RESERVED, SPLITS
 from zhiling.store import read_manifest
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.render import compile_template, render_batch
-
-_OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class _CorpusRows:
         return found[0]
 
     def link(self, row: Mapping[str, Any]) -> Link:
-        fields = {name: value for name, value in row.items() if name not in _OWN}
+        fields = {name: value for name, value in row.items() if name not in RESERVED}
         return Link(row["id"], row["source"], row["augmentation"], fields)
 
     def chain(self, name: str) -> list[Link]:

@@ -5,7 +5,6 @@ folder, which the build then goes on from: nothing is done twice, and the counts
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from zhiling.builders import stages
-from zhiling.builders.engines import LocalEngine, batches
+from zhiling.builders.engines import batches
 from zhiling.builders.mixture import OTHERWISE, TOKENS_PER_CHARACTER
-from zhiling.builders.pipeline import is_current, locked, run_steps
+from zhiling.builders.pipeline import home_of, is_current, locked, run_steps, under_way
 from zhiling.builders.places import SIDE_BITS, places_of
 from zhiling.builders.plan import make_plan
 from zhiling.errors import UserError, one_line
@@ -55,15 +53,13 @@ def forecast(recipe: Path, out: Path, workers: int = 1, tokenizer: Path | None =
     """What `build(recipe, out)` will hold. Raises UserError where the recipe or its sources are wrong."""
     plan = make_plan(recipe)
     count = _counter(tokenizer) if tokenizer else None
-    home = out / plan.recipe.name
+    home = home_of(plan, out)
     folder = home / plan.recipe.version
-    home.mkdir(parents=True, exist_ok=True)
     with locked(home):
         if is_current(folder, plan.made_from):
             return list(_expected(_released(folder), count))
-        work = home / f".work-{plan.recipe.version}-{plan.made_from[:16]}"
-        with closing(LocalEngine(workers)) as engine:
-            built = run_steps(stages.Run(plan, work, engine))
+        with under_way(plan, home, workers) as run:
+            built = run_steps(run)
         return list(_expected(_rendered(path for files in built.examples.values() for path in files), count))
 
 

@@ -13,9 +13,11 @@ from zhiling.builders.columns import hashed
 from zhiling.builders.corpus import read_unit
 from zhiling.builders.engines import Piece, RowGroup
 from zhiling.builders.near_duplicates import NearSettings, sketch
+from zhiling.builders.places import GOLDEN, scrambled
 from zhiling.builders.sources import Unit
-from zhiling.builders.split import SplitSettings, own_side, uniforms
+from zhiling.builders.split import SplitSettings, own_side
 from zhiling.rows import Columns
+from zhiling.seeds import draw
 from zhiling.store import canonical_json
 
 NAIVE_TEST_SHARE = 0.1  # of the split that the leak report compares with, where the recipe draws no test side
@@ -68,7 +70,7 @@ def _keyed(job: ReadJob, table: pa.Table, first: int) -> pa.Table:
         "_row": pa.array(np.arange(first, first + len(table))),
         "_key": hashed(fold_all(texts)),
         "_label": pc.binary_join_element_wise(*labels, FIELDS) if labels else pa.repeat("", len(table)),
-        "_naive": pa.array(_naive(job, table)),
+        "_naive": pa.array(_naive(job, np.arange(first, first + len(table)))),
     }
     if job.split.time is not None:
         given = zip(table["_own"].to_pylist(), table["_time"].to_pylist(), strict=True)
@@ -77,9 +79,12 @@ def _keyed(job: ReadJob, table: pa.Table, first: int) -> pa.Table:
     return pa.table([*table.columns, *columns.values()], pa.schema([*table.schema, *COMPARED]))
 
 
-def _naive(job: ReadJob, table: pa.Table) -> NDArray[np.bool_]:
-    places = pc.binary_join_element_wise(table["corpus"], table["source"], FIELDS).to_pylist()
-    return uniforms(job.seed, "naive", places) < (job.split.test or NAIVE_TEST_SHARE)
+def _naive(job: ReadJob, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """A keyed draw for each place that a row was read at: rows of the same text may stand on both sides."""
+    unit = job.unit
+    start = draw(job.seed, "naive", f"{unit.corpus.name}\x1f{unit.shown}\x1f{unit.offset}")
+    drawn = scrambled(np.uint64(start) + rows.astype(np.uint64) * GOLDEN)
+    return drawn < np.uint64((job.split.test or NAIVE_TEST_SHARE) * 2**64)
 
 
 def _comparable(values: pa.ChunkedArray) -> list[str]:

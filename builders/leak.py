@@ -15,8 +15,6 @@ from pydantic import Field
 
 from zhiling.builders.clean import fold_key
 from zhiling.builders.engines import Piece, RowGroup, read_output
-from zhiling.builders.keys import NAIVE_TEST_SHARE
-from zhiling.builders.split import SplitSettings
 from zhiling.rows import Columns
 from zhiling.seeds import draw, uniform
 from zhiling.settings import Settings
@@ -47,7 +45,6 @@ class ReviewJob:
     read: tuple[RowGroup, ...]
     split: tuple[RowGroup, ...]
     columns: Columns
-    shares: SplitSettings
     settings: ReviewSettings
     seed: int
 
@@ -64,9 +61,8 @@ class Labelled:
 
 def score_splits(job: ReviewJob) -> Iterator[Piece]:
     """One row: the model's macro-F1 under a naive random split of the rows as read, and under the release's own."""
-    share = job.shares.test or NAIVE_TEST_SHARE
     raw = _labelled(job, job.read)
-    naive = [uniform(job.seed, "naive", f"{r['corpus']}\x1f{r['source']}") < share for r in raw.rows]
+    naive = [r["_naive"] for r in raw.rows]
     own = _labelled(job, job.split)
     test = [r["split"] == "test" for r in own.rows]
     train = [r["split"] == "train" for r in own.rows]
@@ -123,7 +119,7 @@ def _labelled(job: ReviewJob, parts: Sequence[RowGroup]) -> Labelled:
             found.texts.append(text)
             found.labels.append(row[label])
             found.groups.append(row.get("group_id") or fold_key([text]))
-            found.rows.append({k: row.get(k) for k in ("id", "corpus", "source", "split")})
+            found.rows.append({k: row.get(k) for k in ("id", "corpus", "source", "split", "_naive")})
     keep = job.settings.rows / max(1, len(found.rows))
     if keep >= 1:
         return found

@@ -9,6 +9,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,32 +86,55 @@ def build(recipe_path: Path, out: Path, workers: int = 1) -> Path:
 def build_plan(plan: "Plan", out: Path, workers: int = 1) -> Path:
     """Build what has been planned below `out` and return its folder; one that is up to date is kept."""
     from zhiling.builders import stages
-    from zhiling.builders.engines import make_engine
+    from zhiling.builders.leak import measure
     from zhiling.builders.release import write_release
+    from zhiling.cards.plots import make_ready
 
-    home = out / plan.recipe.name
+    home = home_of(plan, out)
     folder = home / plan.recipe.version
+    with locked(home):
+        if is_current(folder, plan.made_from):
+            note(f"{folder} is up to date")
+        else:
+            with under_way(plan, home, workers) as run, ThreadPoolExecutor(1) as aside:
+                built = run_steps(run)
+                # while workers write, this process does what its last part would wait for
+                leaked = aside.submit(measure, [path for paths in built.splits.values() for path in paths])
+                aside.submit(make_ready)
+                files = stages.write(run, built.splits, built.examples)
+            write_release(built, files, leaked.result(), folder)
+        shutil.rmtree(work_of(plan, home), ignore_errors=True)
+    return folder
+
+
+def home_of(plan: "Plan", out: Path) -> Path:
+    """The folder of a dataset's releases below `out`. Raises UserError where it cannot be made."""
+    home = out / plan.recipe.name
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(str(home), f"cannot be made ({error.strerror})", "build into another place (--out)") from None
-    with locked(home):
-        work = home / f".work-{plan.recipe.version}-{plan.made_from[:16]}"
-        if is_current(folder, plan.made_from):
-            note(f"{folder} is up to date")
-        else:
-            for stale in home.glob(f".work-{plan.recipe.version}-*"):
-                if stale != work:
-                    shutil.rmtree(stale)
-            begin(work)
-            engine = make_engine(plan.recipe.engine, workers, plan.recipe.ray_address)
-            with closing(engine):
-                run = stages.Run(plan, work, engine)
-                built = run_steps(run)
-                files = stages.write(run, built.splits, built.examples)
-            write_release(built, files, folder)
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+    return home
+
+
+def work_of(plan: "Plan", home: Path) -> Path:
+    """Where the shards of this very plan stand."""
+    return home / f".work-{plan.recipe.version}-{plan.made_from[:16]}"
+
+
+@contextmanager
+def under_way(plan: "Plan", home: Path, workers: int) -> Iterator["stages.Run"]:
+    """A run that goes on from the plan's shards; those that another plan of this version left are removed."""
+    from zhiling.builders import stages
+    from zhiling.builders.engines import make_engine
+
+    work = work_of(plan, home)
+    for stale in home.glob(f".work-{plan.recipe.version}-*"):
+        if stale != work:
+            shutil.rmtree(stale)
+    begin(work)
+    with closing(make_engine(plan.recipe.engine, workers, plan.recipe.ray_address)) as engine:
+        yield stages.Run(plan, work, engine)
 
 
 def begin(work: Path) -> None:

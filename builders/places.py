@@ -23,6 +23,7 @@ SIDE_BITS = 2
 PLACE = "place"  # the column that holds them
 Ids = NDArray[np.uint8]      # a row of 12 bytes for each id
 Places = NDArray[np.uint64]
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # between two numbers of a sequence of splitmix64
 
 
 def ids_of(shown: pa.StringArray) -> Ids:
@@ -52,8 +53,12 @@ def example_ids(rows: Ids, pack: str, template: str, shots: Sequence[int] | NDAr
 
 
 def mixed(ids: Ids, seed: int, purpose: str) -> Places:
-    """A keyed draw for each id: its first 64 bits and one draw of (seed, purpose), mixed by splitmix64."""
-    x = ids[:, :8].copy().view(">u8").ravel().astype(np.uint64) ^ np.uint64(draw(seed, purpose, ""))
+    """A keyed draw for each id: its first 64 bits and one draw of (seed, purpose), scrambled."""
+    return scrambled(ids[:, :8].copy().view(">u8").ravel().astype(np.uint64) ^ np.uint64(draw(seed, purpose, "")))
+
+
+def scrambled(x: Places) -> Places:
+    """Each number as splitmix64 puts it out: unlike ones come out unlike, near ones far from each other."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

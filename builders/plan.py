@@ -12,6 +12,7 @@ from zhiling.builders.augment import models_digest
 from zhiling.builders.bm25 import bm25_version
 from zhiling.builders.corpus import Source, plan_sources
 from zhiling.builders.decontaminate import inputs
+from zhiling.builders.diff import require
 from zhiling.builders.recipe import Recipe, build_settings, known_labels, read_recipe, recipe_packs
 from zhiling.builders.retrieve import passages_digest
 from zhiling.builders.sources import CorpusSettings
@@ -143,12 +144,12 @@ def _sources(
 
 
 def _previous(recipe: Recipe, document: Document, base: Path) -> Path | None:
-    """The release that `split: previous:` names. Raises UserError where none stands there."""
+    """The release that `split: previous:` names. Raises UserError where none stands there whole."""
     if recipe.split.previous is None:
         return None
     folder = base / recipe.split.previous
     try:
-        read_manifest(folder, "release")
+        require(folder, read_manifest(folder, "release")["files"])
     except UserError as error:
         raise UserError(document.where(("split", "previous")), f"{error.where}: {error.saw}", error.do) from None
     return folder

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 from zhiling.builders.card import write_card
 from zhiling.builders.croissant import croissant
 from zhiling.builders.engines import Shard, copy_rejects, count_rows
-from zhiling.builders.leak import measure
 from zhiling.builders.licenses import derived, obstacles
+from zhiling.builders.notes import annotate_built
 from zhiling.builders.pipeline import Built
 from zhiling.builders.plan import versions
 from zhiling.builders.recipe import Recipe
+from zhiling.builders.release_files import facts_of
 from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.rows import SPLITS
-from zhiling.store import atomic_folder, differences, file_facts, write_json, write_manifest
+from zhiling.store import atomic_folder, differences, write_json, write_manifest
 from zhiling.templates.pack import Pack
 
 LEDGER = (
@@ -29,15 +30,18 @@ LEDGER = (
 )
 
 
-def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Path) -> None:
+def write_release(
+    built: Built, files: Mapping[str, Sequence[Shard]], leaked: Mapping[str, int], folder: Path
+) -> None:
     """Gather the release, `files` by the folder that they belong in, and let it appear at `folder` by one rename."""
-    digests: dict[str, Future[dict[str, Any]]] = {}  # they take as long as all that is made meanwhile
+    known: dict[str, dict[str, Any]] = {}
     with atomic_folder(folder) as part, ThreadPoolExecutor(1) as aside:
         for place, shards in files.items():
             (part / place).mkdir(parents=True)
             for shard in shards:
                 _lay(shard.job.target, part / place / shard.job.target.name)
-                digests[f"{place}/{shard.job.target.name}"] = aside.submit(_settled, shard.job.target)
+                aside.submit(_settle, shard.job.target)  # takes as long as all that is made meanwhile
+                known[f"{place}/{shard.job.target.name}"] = facts_of(shard.output)
         sizes: dict[str, int] = {split: count_rows((part / "data").glob(f"{split}-*.parquet")) for split in SPLITS}
         rejects = _write_rejects(built, part / "rejects.jsonl")
         if not any(sizes.values()):
@@ -50,20 +54,21 @@ def write_release(built: Built, files: Mapping[str, Sequence[Shard]], folder: Pa
                 _copy_pack(each.folder, part / "packs" / each.name)
         shutil.copyfile(built.plan.document.path, part / "recipe.yaml")
         shutil.copytree(built.review, part / "review")
-        about = _about(built, sizes, rejects)
+        about = _about(built, sizes, rejects, leaked)
         write_card(part, built.plan, about, [shard.output for shard in files["data"]])
-        recipe, known = built.plan.recipe, {name: found.result() for name, found in digests.items()}
+        recipe = built.plan.recipe
         described = croissant(known, about, recipe.title, recipe.summary, about["license"]["derived"])
         write_json(part / "croissant.json", described)
         write_manifest(part, "release", about, known)
+        if built.plan.previous is not None:
+            annotate_built(built.plan.previous, part, built.plan.document.path)
     note(f"release written: {folder}")
 
 
-def _settled(file: Path) -> dict[str, Any]:
-    """What a manifest says of a finished file, which is forced to the disk."""
+def _settle(file: Path) -> None:
+    """Force a finished file to the disk."""
     with file.open("rb") as f:
         os.fsync(f.fileno())
-    return file_facts(file)
 
 
 def _lay(file: Path, place: Path) -> None:
@@ -95,7 +100,9 @@ def _copy_pack(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+def _about(
+    built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping[str, int]], leaked: Mapping[str, int]
+) -> dict[str, Any]:
     """What the manifest says beside the files' digests."""
     plan = built.plan
     return {
@@ -121,7 +128,7 @@ def _about(built: Built, sizes: Mapping[str, int], rejects: Mapping[str, Mapping
         "left_out": dict(plan.left_out),
         "ledger": {name: _ledger(counts, rejects[name]) for name, counts in built.counts.items()},
         "leak": {
-            **asdict(built.leak), **measure([p for files in built.splits.values() for p in files]),
+            **asdict(built.leak), **leaked,
             "scores": dict(built.scores), "tied": any(c.together for c in plan.recipe.corpora),
         },
         "personal_data": dict(built.personal),

@@ -5,6 +5,7 @@ stretch, sorted in memory and written by whichever worker does it, and a table o
 has hangs on how many rows it has; which row stands where, on places alone.
 """
 
+import json
 import mmap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from zhiling.builders.engines import Piece, RowGroup, Shard, batches, schema_of
 from zhiling.builders.example_columns import CODED
 from zhiling.builders.places import PLACE, Places, bounds, ids_of, place, places_of, sides_of
 from zhiling.rows import SPLITS, Columns, split_schema
-from zhiling.store import atomic
+from zhiling.store import atomic, file_facts
 
 FILE_ROWS = 250_000  # of a file, about
 GROUP_ROWS = 16_384
@@ -30,6 +31,7 @@ FEW_WORDS, LOOKED_AT = 64, 4_096  # words of a column that are looked for in so 
 LARGE = 16 * 2**20  # bytes of a column
 PARQUET: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1, "version": "2.6", "store_schema": False}
 TEMPLATE = "template"  # a column that examples have and corpora have not
+FACTS = "facts"  # where a note tells size and digest of its file
 REPEATED = ("completion", "answer", "shots")  # columns with few values that come as they are
 KEPT_SCHEMA = pa.schema(
     [
@@ -102,14 +104,24 @@ def files_of(outputs: Sequence[Path], folder: Path, work: Path) -> list[Shard]:
 
 
 def write_file(job: FileJob) -> Iterator[Piece]:
-    """Write one file of the release; what is handed on is what it holds, by template and number of shots."""
+    """Write one file of the release; what is handed on is what it holds, by template and number of shots.
+
+    The file's digest is handed on as the metadata of that table: its bytes are still at hand.
+    """
     table = _between(job)
     schema = pa.schema([field for field in table.schema if field.name != PLACE])
     settings = parquet_settings(schema)
     with atomic(job.target, durable=False) as part, pq.ParquetWriter(part, schema, **settings) as writer:
         for start in range(0, len(table), GROUP_ROWS):
             writer.write_table(table.slice(start, GROUP_ROWS).select(schema.names))
-    yield Piece(_kept(table) if TEMPLATE in schema.names else KEPT_SCHEMA.empty_table())
+    kept = _kept(table) if TEMPLATE in schema.names else KEPT_SCHEMA.empty_table()
+    yield Piece(kept.replace_schema_metadata({FACTS: json.dumps(file_facts(job.target))}))
+
+
+def facts_of(note: Path) -> dict[str, Any]:
+    """What a manifest says of the file that a note of `write_file` is about."""
+    found: dict[str, Any] = json.loads(pq.read_schema(note).metadata[FACTS.encode()])
+    return found
 
 
 def parquet_settings(schema: pa.Schema) -> dict[str, Any]:

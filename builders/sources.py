@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from zhiling.builders.retrieve import RetrieveSettings
 from zhiling.builders.screen import ScreenSettings
@@ -58,6 +58,14 @@ class SqlSource(Settings):
         return self
 
 
+def _written(value: Any) -> Any:
+    """Numbers as they are written: YAML takes the 1 of `1: positive` for one."""
+    return str(value) if type(value) is int else value
+
+
+Written = Annotated[str, BeforeValidator(_written)]
+
+
 class CorpusSettings(Settings):
     """A labelled corpus: where its rows are and what its columns mean to its pack."""
 
@@ -68,7 +76,7 @@ class CorpusSettings(Settings):
     hub: HubSource | None = None
     sql: SqlSource | None = None
     columns: dict[str, str] = Field({}, description="pack column -> column of the source")
-    labels: dict[str, str] = Field({}, description="value in the source -> label of the pack, of spans too")
+    labels: dict[Written, Written] = Field({}, description="value in the source -> label of the pack, of spans too")
     casts: dict[str, Cast] = Field({}, description="pack column -> how its text in the source is taken apart")
     where: str | None = Field(None, description="SQL condition on the pack's columns; other rows are left out")
     split_column: str | None = Field(None, description="column of the source that holds its own split; it is kept")

@@ -152,7 +152,7 @@ def review(run: Run, rows: Tables, splits: Tables) -> dict[str, dict[str, float]
         columns = run.plan.columns(corpus)
         if "label" in columns.values() and "string" in columns.values():
             read, split = tuple(row_groups(rows[corpus.name])), tuple(row_groups(splits[corpus.name]))
-            job = ReviewJob(read, split, columns, recipe.split, recipe.review, recipe.seed)
+            job = ReviewJob(read, split, columns, recipe.review, recipe.seed)
             scores[corpus.name] = Shard(run.work / "scores" / f"{corpus.name}.parquet", job)
             errors[corpus.name] = Shard(run.work / "label_errors" / f"{corpus.name}.parquet", job)
     if recipe.review.label_errors:

@@ -19,6 +19,11 @@ def _figure(width: float, height: float, fitted: bool = False) -> tuple[Any, Any
     return figure, axes
 
 
+def make_ready() -> None:
+    """Import what draws, which takes longer than a plot: worth doing while others work."""
+    _figure(1, 1)
+
+
 def _svg(figure: Any) -> str:
     import matplotlib
 

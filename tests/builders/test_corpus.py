@@ -335,3 +335,11 @@ def test_a_local_dataset_is_pinned_by_its_files(tmp_path: Path) -> None:
     assert [r["source"] for r in piece.table.to_pylist()] == [f"hub:data:train:{n}" for n in (1, 2, 3)]
     (tmp_path / "data" / "train.jsonl").write_bytes(jsonl(ROWS[:2]))
     assert plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)[0].sha256 != source.sha256
+
+
+def test_numbers_for_labels_need_no_quotation_marks() -> None:
+    given = {"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.csv"}]}
+    found = CorpusSettings.model_validate({**given, "labels": {1: "positive", -1: 0}})
+    assert found.labels == {"1": "positive", "-1": "0"}
+    with pytest.raises(ValueError, match="valid string"):
+        CorpusSettings.model_validate({**given, "labels": {True: "positive"}})

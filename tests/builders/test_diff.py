@@ -146,3 +146,14 @@ def test_the_command_prints_the_bump_and_json_says_the_same(release: Path, tmp_p
 def test_a_folder_that_is_no_release_is_one_line(release: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no manifest\.json in it; give the folder of a release"):
         diff(release, tmp_path)
+
+
+def test_a_release_that_lacks_a_file_or_holds_a_damaged_one_is_refused(release: Path, tmp_path: Path) -> None:
+    other = changed(release, tmp_path / "other", "data/train-00000-of-00001.parquet", lambda table: table.slice(1))
+    file = other / "data" / "train-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"train-00000-of-00001.parquet: damaged \(.*; get the release anew"):
+        diff(release, other)
+    file.unlink()
+    with pytest.raises(UserError, match=r"other: data/train-00000-of-00001.parquet of its manifest: no such file"):
+        diff(release, other)

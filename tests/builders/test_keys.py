@@ -11,22 +11,21 @@ from zhiling.builders import corpus
 from zhiling.builders.clean import fold_key
 from zhiling.builders.corpus import plan_sources
 from zhiling.builders.engines import Shard, read_output, row_groups, run_shard
-from zhiling.builders.keys import NAIVE_TEST_SHARE, ReadJob, SketchJob, first_of, read_rows, sketch_rows
+from zhiling.builders.keys import ReadJob, SketchJob, first_of, read_rows, sketch_rows
 from zhiling.builders.near_duplicates import NearSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
 from zhiling.rows import Columns
-from zhiling.seeds import uniform
 
 COLUMNS: Columns = {"text": "string", "label": "label"}
 TEXTS = ["好用", "一般", "好 用", "物流慢", "好用", "一般"]
 
 
-def read(folder: Path, split: dict[str, Any], **more: Any) -> Path:
-    """The output of reading TEXTS as unit 3."""
+def read(folder: Path, split: dict[str, Any], lines: str | None = None, **more: Any) -> Path:
+    """The output of reading TEXTS, or other lines, as unit 3."""
     rows = [{"text": t, "label": "x", "day": f"2024-0{n + 1}-01"} for n, t in enumerate(TEXTS)]
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "a.jsonl").write_text("".join(lines), encoding="utf-8")
+    said = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "a.jsonl").write_text(lines or said, encoding="utf-8")
     given = {"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}], **more}
     [source] = plan_sources(CorpusSettings.model_validate(given), COLUMNS, {}, "zh", folder)
     job = ReadJob(source.units[0], 3, SplitSettings.model_validate(split), 7)
@@ -34,7 +33,7 @@ def read(folder: Path, split: dict[str, Any], **more: Any) -> Path:
     return folder / "read.arrow"
 
 
-def test_a_row_brings_its_place_its_key_and_the_side_of_a_naive_split(
+def test_a_row_brings_its_place_and_its_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus, "BATCH_ROWS", 4)
@@ -42,9 +41,15 @@ def test_a_row_brings_its_place_its_key_and_the_side_of_a_naive_split(
     assert [(r["_unit"], r["_row"]) for r in found] == [(3, n) for n in range(6)]
     assert [r["_key"] for r in found] == [fold_key([t]) for t in TEXTS]
     assert [r["_label"] for r in found] == ["x"] * 6
-    assert [r["_naive"] for r in found] == [
-        uniform(7, "naive", f"c\x1fa.jsonl:{n + 1}") < NAIVE_TEST_SHARE for n in range(6)
-    ]
+
+
+def test_a_naive_split_draws_for_each_place_whatever_stands_there(tmp_path: Path) -> None:
+    lines = '{"text": "好用", "label": "x"}\n' * 20_000
+    naive = read_output(read(tmp_path, {}, lines=lines))["_naive"].to_numpy()
+    assert abs(naive.mean() - SplitSettings().test) < 0.01
+    assert abs((naive[1:] & naive[:-1]).mean() - SplitSettings().test ** 2) < 0.01
+    assert (read_output(read(tmp_path, {}, lines=lines))["_naive"].to_numpy() == naive).all()
+    assert (read_output(read(tmp_path, {}, lines=lines, name="other"))["_naive"].to_numpy() != naive).any()
 
 
 def test_its_own_side_is_that_of_its_time(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import RecipeMaker
 from tests.hub.releases import Review, write_release
 from zhiling.builders.notes import annotate
+from zhiling.builders.pipeline import build
+from zhiling.builders.rebuild import rebuild
 from zhiling.builders.release import verify
 from zhiling.cli import run_args
 from zhiling.errors import UserError
@@ -55,3 +58,39 @@ def test_versions_out_of_order_and_other_datasets_are_refused(
     before = files_below(three[0])
     assert run_args(["diff", str(three[1]), str(three[0]), "--write"]) == 2
     assert "version 1.0.0 is older than 1.1.0" in capsys.readouterr().err and files_below(three[0]) == before
+
+
+def test_a_build_says_what_changed_since_the_release_that_its_recipe_names(
+    make: RecipeMaker, reviews: list[Review], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    render = {"templates_per_row": 2, "shots": {0: 1.0}}
+    make.corpus(reviews[:40])
+    one = build(make.recipe(render=render), tmp_path / "out")
+    make.corpus(reviews[:50])
+    recipe = make.recipe(version="1.1.0", split={"previous": "out/tiny/1.0.0"}, render=render)
+    two = build(recipe, tmp_path / "out")
+    log = (two / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [line for line in log.splitlines() if line.startswith("## ")] == ["## 1.1.0", "## 1.0.0"]
+    assert "Compared with 1.0.0: a minor change." in log and "rows are new (10 of the corpora)" in log
+    assert "| 1.0.0 | superseded by 1.1.0, a minor change |" in (two / "README.md").read_text(encoding="utf-8")
+    assert f"since 1.0.0 ({one}): a minor change, written into CHANGELOG.md" in capsys.readouterr().err
+    assert verify(two) == [] == rebuild(two, tmp_path)
+    make.corpus(reviews[:49])
+    assert "CHANGELOG.md: other bytes" in rebuild(two, tmp_path)  # what the build wrote is compared
+
+
+def test_a_build_whose_version_rises_too_little_warns(
+    make: RecipeMaker, reviews: list[Review], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make.corpus(reviews[:40])
+    build(make.recipe(version="1.0.0"), tmp_path / "out")
+    make.corpus(reviews[1:41])
+    recipe = make.recipe(version="1.0.1", split={"previous": "out/tiny/1.0.0"})
+    build(recipe, tmp_path / "out")
+    assert (
+        f"warning: {recipe}: 1.0.0 -> 1.0.1 is a patch step, but what changed, a major change; "
+        "set the version to 2.0.0 or later" in capsys.readouterr().err
+    )
+    again = build(make.recipe(split={"previous": "out/tiny/1.0.0"}), tmp_path / "other")
+    assert "is tiny 1.0.0, no earlier version of tiny 1.0.0" in capsys.readouterr().err
+    assert "Compared with no earlier version" in (again / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -99,6 +99,13 @@ def test_json_is_that_of_the_filter(texts: list[str]) -> None:
     assert [f'"{own}"' for own in escaped(pa.array(texts, pa.string())).to_pylist()] == list(map(to_json, texts))
 
 
+def test_a_part_of_some_texts_is_escaped_as_they_are_and_nulls_stay() -> None:
+    texts = pa.array(['"a"', "b", None, "c\\", '"', None])
+    assert escaped(texts).to_pylist() == ['\\"a\\"', "b", None, "c\\\\", '\\"', None]
+    assert escaped(texts.slice(1, 3)).to_pylist() == ["b", None, "c\\\\"]
+    assert escaped(texts.slice(0, 0)).to_pylist() == []
+
+
 @given(st.integers(1, 20), st.lists(st.integers(0, 2**64 - 1), min_size=1))
 def test_many_orders_at_once(count: int, numbers: list[int]) -> None:
     assert orders(count, np.array(numbers, np.uint64)).tolist() == [list(order(count, n)) for n in numbers]
