@@ -182,7 +182,8 @@ class _Gated(torch.autograd.Function):
         opened = GATES[gate][0](through)  # kept: making it again costs more than the memory
         ctx.save_for_backward(both, opened)
         ctx.gate = gate
-        return opened * times
+        found: Tensor = opened * times
+        return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
