@@ -2,7 +2,7 @@
 
 In: tokens of many rows end to end. Out: attention within each row, a block of queries at a time, in plain products,
 whose backward pass beats the fused kernel's two to four times on short rows; a norm that adds what came before; a gate.
-What is kept for the way back is what the products keep anyway, and what the gate opened to.
+What is kept for the way back is what the products keep anyway.
 """
 
 from collections.abc import Sequence
@@ -179,18 +179,18 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, both: Tensor, gate: str) -> Tensor:
         through, times = both.chunk(2, -1)
-        opened = GATES[gate][0](through)  # kept: making it again costs more than the memory
-        ctx.save_for_backward(both, opened)
+        ctx.save_for_backward(both)
         ctx.gate = gate
-        found: Tensor = opened * times
+        found: Tensor = GATES[gate][0](through).mul_(times)
         return found
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        both, opened = ctx.saved_tensors
+        (both,) = ctx.saved_tensors
         through, times = both.chunk(2, -1)
         found = torch.empty_like(both)
         to_through, to_times = found.chunk(2, -1)
-        torch.mul(grads[0], opened, out=to_times)
-        GATES[ctx.gate][1](grads[0] * times, through, grad_input=to_through)
+        function, backward = GATES[ctx.gate]
+        torch.mul(grads[0], function(through), out=to_times)
+        backward(grads[0] * times, through, grad_input=to_through)
         return found, None
