@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from zhiling.builders.engines import Piece, Reject, RowGroup, row_groups
 from zhiling.builders.shingles import Shingles, shingle
 from zhiling.errors import UserError, did_you_mean, one_line
-from zhiling.rows import ROW_FIELDS, SPLIT_FIELDS, Columns, is_unspaced, strings_in
+from zhiling.rows import RESERVED, Columns, is_unspaced, strings_in
 from zhiling.settings import Settings
 from zhiling.store import PARQUET, atomic, file_digest, read_manifest
 
@@ -30,7 +30,6 @@ FOUND_SCHEMA = pa.schema(
     [("row", pa.int64()), ("id", pa.string()), ("source", pa.string()), ("text", pa.string()),
      ("against", pa.string()), ("their_text", pa.string()), ("shared", pa.string())]
 )
-_OWN = {name for name, _ in (*ROW_FIELDS, *SPLIT_FIELDS)}
 
 
 class EvaluationTexts(Settings):
@@ -146,7 +145,7 @@ def _texts(each: EvaluationTexts, base: Path, splits: Mapping[str, Sequence[Path
 
 def _source_texts(table: pa.Table, which: pc.Expression) -> Iterator[str]:
     for row in table.filter(which).to_pylist():
-        yield from strings_in({k: v for k, v in row.items() if k not in _OWN})
+        yield from strings_in({k: v for k, v in row.items() if k not in RESERVED})
 
 
 def _file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -234,7 +233,7 @@ def drop(job: Dropped) -> Iterator[Piece]:
     gone = {row["row"]: row for row in found}
     rejects = []
     for place, row in gone.items():
-        fields = {k: v[0] for k, v in table.slice(place, 1).to_pydict().items() if k not in _OWN}
+        fields = {k: v[0] for k, v in table.slice(place, 1).to_pydict().items() if k not in RESERVED}
         detail = f"shares “{row['shared'] or one_line(row['text'], 40)}” with {row['against']}"
         corpus = table["corpus"][place].as_py()
         rejects.append(Reject("decontaminate", "contaminated", detail, row["source"], corpus, fields))
