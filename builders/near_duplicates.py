@@ -3,8 +3,8 @@
 In: keys of rows with the text that each stands for. Out: the pairs, verified. MinHash (rensa) turns the shingles
 of a text into a few band hashes; texts that share a band are candidates; each candidate pair is kept only if the
 exact Jaccard similarity of the two sets of shingles reaches the threshold. Texts too short for that are compared
-exactly, letters and digits only. Buckets are made in DuckDB, which spills to disk; texts are read for candidates
-only. Nothing hangs on the order of rows.
+exactly, letters and digits only; a text that only says a few letters again and again is as short as they are.
+Buckets are made in DuckDB, which spills to disk; texts are read for candidates only. Nothing hangs on rows' order.
 """
 
 import hashlib
@@ -82,6 +82,7 @@ def bands(threshold: float) -> tuple[int, int]:
 def sketch(texts: Sequence[str], language: str, settings: NearSettings) -> pa.Array:
     """For each text the hashes that it shares with texts like it: one per band, or one of all of a short text."""
     made = _shingle(texts, language, settings)
+    told, short = _told(made, language, settings)
     count, width = bands(settings.threshold)
     digests = _digests(made).reshape(-1, count, width)
     values = np.zeros(digests.shape[:2], np.uint64) + np.arange(1, count + 1, dtype=np.uint64)
@@ -90,9 +91,9 @@ def sketch(texts: Sequence[str], language: str, settings: NearSettings) -> pa.Ar
         values ^= values >> np.uint64(29)
     sizes = np.full(len(texts), count, np.int64)
     used = np.ones(values.shape, np.bool_)
-    for i in np.flatnonzero(np.diff(made.offsets) < settings.shortest).tolist():
-        values[i, 0] = int.from_bytes(hashlib.blake2b(made.folded[i].encode(), digest_size=8).digest(), "big")
-        sizes[i] = 1 if made.folded[i] else 0  # a text without a letter is like no other
+    for i in np.flatnonzero(short).tolist():
+        values[i, 0] = int.from_bytes(hashlib.blake2b(told[i].encode(), digest_size=8).digest(), "big")
+        sizes[i] = 1 if told[i] else 0  # a text without a letter is like no other
         used[i, sizes[i] :] = False
     ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     return pa.ListArray.from_arrays(ends, values[used])
@@ -115,13 +116,24 @@ def _shingle(texts: Sequence[str], language: str, settings: NearSettings) -> Shi
     return shingle(texts, settings.characters if is_unspaced(language) else None, settings.words)
 
 
+def _told(made: Shingles, language: str, settings: NearSettings) -> tuple[list[str], NDArray[np.bool_]]:
+    """What each text says, once where it only says that again and again; and whether that is too short for shingles."""
+    short = np.diff(made.offsets) < settings.shortest
+    if not is_unspaced(language):
+        return made.folded, short
+    told = [text[: (text + text).find(text, 1)] if text else "" for text in made.folded]
+    fewest = settings.shortest + settings.characters - 1  # letters of a text that has enough shingles
+    again = [len(own) < min(fewest, len(text)) for own, text in zip(told, made.folded, strict=True)]
+    return told, short | np.array(again, np.bool_)
+
+
 @dataclass(frozen=True)
 class Candidates:
     """Texts that share a band with another, in key order, ready to be compared."""
 
     keys: list[str]
     sets: Any              # scipy CSR: text x shingle
-    folded: list[str]
+    told: list[str]
     short: NDArray[np.bool_]
 
     def near(self, a: Offsets, b: Offsets, threshold: float) -> tuple[Offsets, Offsets, Scores]:
@@ -133,7 +145,7 @@ class Candidates:
         sizes = np.diff(self.sets.indptr)
         found = common / np.maximum(1, sizes[a] + sizes[b] - common)
         for i in np.flatnonzero(self.short[a] | self.short[b]):
-            found[i] = self.folded[a[i]] == self.folded[b[i]]
+            found[i] = self.told[a[i]] == self.told[b[i]]
         near = found >= threshold
         return a[near], b[near], found[near]
 
@@ -142,22 +154,21 @@ def compare(keys: list[str], texts: Sequence[str], languages: Sequence[str], set
     """Texts (each with its key, sorted) made ready to be compared with one another."""
     from scipy.sparse import csr_matrix
 
-    folded, short = [""] * len(texts), np.zeros(len(texts), np.bool_)
+    told, short = [""] * len(texts), np.zeros(len(texts), np.bool_)
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for language in sorted(set(languages)):
         here = [i for i, other in enumerate(languages) if other == language]
         made = _shingle([texts[i] for i in here], language, settings)
+        own, short[here] = _told(made, language, settings)
         for n, i in enumerate(here):
-            folded[i] = made.folded[n]
-        sizes = np.diff(made.offsets)
-        short[here] = sizes < settings.shortest
+            told[i] = own[n]
         hashes.append(made.hashes)
-        owners.append(np.repeat(here, sizes))
+        owners.append(np.repeat(here, np.diff(made.offsets)))
     vocabulary, columns = np.unique(np.concatenate(hashes), return_inverse=True)
     places = np.concatenate(owners), columns
     sets = csr_matrix((np.ones(len(columns), np.int32), places), shape=(len(texts), max(1, len(vocabulary))))
     sets.data[:] = 1  # a shingle that a text repeats counts once
-    return Candidates(keys, sets, folded, short)
+    return Candidates(keys, sets, told, short)
 
 
 def read_candidates(db: Any, settings: NearSettings) -> Candidates:

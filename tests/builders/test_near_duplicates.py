@@ -1,5 +1,6 @@
 """Near duplicates are found by bands and proven by their exact similarity: nearly all there are, no other."""
 
+import re
 import unicodedata
 from importlib.util import find_spec
 from itertools import combinations
@@ -51,17 +52,19 @@ def true_pairs(texts: list[str], threshold: float) -> dict[tuple[str, str], floa
 
     plain = ["".join(c for c in unicodedata.normalize("NFKC", t).lower() if c.isalnum()) for t in texts]
     sets = [{p[i : i + 3] for i in range(len(p) - 2)} for p in plain]
+    again = [re.fullmatch(r"(.{1,9}?)\1+", p) for p in plain]
+    told = [found[1] if found else p for found, p in zip(again, plain, strict=True)]
+    tiny = [len(p) - 2 < 8 or len(own) < len(p) for p, own in zip(plain, told, strict=True)]
     rows = CountVectorizer(analyzer=list).fit_transform(sets)
     common = (rows @ rows.T).tocoo()
     truth = {}
     for a, b, n in zip(common.row.tolist(), common.col.tolist(), common.data.tolist(), strict=True):
-        long = min(len(plain[a]), len(plain[b])) - 2 >= 8
-        if a < b and long and n >= threshold * (len(sets[a]) + len(sets[b]) - n):
+        if a < b and not (tiny[a] or tiny[b]) and n >= threshold * (len(sets[a]) + len(sets[b]) - n):
             truth[texts[a], texts[b]] = n / (len(sets[a]) + len(sets[b]) - n)
     short: dict[str, list[str]] = {}
-    for text, p in zip(texts, plain, strict=True):
-        if p and len(p) - 2 < 8:
-            short.setdefault(p, []).append(text)
+    for text, own, is_tiny in zip(texts, told, tiny, strict=True):
+        if own and is_tiny:
+            short.setdefault(own, []).append(text)
     return truth | {pair: 1.0 for same in short.values() for pair in combinations(same, 2)}
 
 
@@ -88,6 +91,15 @@ def test_the_similarity_is_that_of_the_sets_of_shingles() -> None:
 def test_punctuation_width_and_case_do_not_tell_texts_apart_and_short_texts_are_compared_exactly() -> None:
     assert pairs_found(["好用！", "好用。", "好用吗"], NearSettings()) == {("好用！", "好用。"): 1.0}
     assert pairs_found(["ＡＢＣ　真好", "abc真好!"], NearSettings()) != {}
+
+
+def test_a_few_letters_again_and_again_are_one_text_however_often() -> None:
+    texts = ["不错不错不错", "不错，不错，不错，不错，不错！", "不错" * 400, "不错", "不错不错啊"]
+    edges = [(np.array([texts.index(a)]), np.array([texts.index(b)])) for a, b in pairs_found(texts, NearSettings())]
+    group = connected(len(texts), edges)
+    assert group[0] == group[1] == group[2] == group[3] != group[4]
+    long = "这家店的东西真的非常好用推荐给大家"
+    assert set(pairs_found([long, long * 2], NearSettings())) == {(long, long * 2)}
 
 
 def test_texts_without_a_letter_are_like_no_other() -> None:
