@@ -164,8 +164,8 @@ def entities(out: Path, seeds: int) -> None:
             runs[-1][side] = scores(gold, find(texts), texts, known)
         print(runs[-1], flush=True)
         counts = {side: {"texts": len(texts), "entities": sum(map(len, gold))} for side, (texts, gold) in sides.items()}
-        about = {"command": "python benchmarks/entities.py", "machine": machine()}
-        write_json(RESULTS / "entities.json", {**about, "sides": counts, "runs": runs})
+        made_by = {"command": "python benchmarks/entities.py", "machine": machine()}
+        write_json(RESULTS / "entities.json", {**made_by, "sides": counts, "runs": runs})
 
     score("dictionary", Dictionary(*sides["train"]))
     score("linear", Linear(*sides["train"]))

@@ -105,7 +105,7 @@ def read_corpora(
     for name in corpora or ():
         if name not in about["corpora"]:
             raise UserError(str(release), f"no corpus '{name}' in it", did_you_mean(name, about["corpora"]))
-    for name in sorted(about["corpora"] if corpora is None else corpora):
+    for name in sorted(about["corpora"] if corpora is None else set(corpora)):
         if packs is None or about["corpora"][name]["pack"] in packs:
             pack = read_pack(release / "packs" / about["corpora"][name]["pack"])
             columns = [column for kind in kinds for column in columns_of(pack, kind)]

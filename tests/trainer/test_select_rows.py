@@ -73,6 +73,8 @@ def test_corpora_filter_rows_and_the_texts_of_a_head(two_corpora: Path, side: Si
     )
     of_more = {row["id"] for _, row in read_corpora(two_corpora, side, corpora=["more"])}
     assert some == of_more < every
+    twice = [row["id"] for _, row in read_corpora(two_corpora, side, corpora=["more", "more"])]
+    assert len(twice) == len(of_more)  # named twice, read once
 
 
 def test_an_unknown_corpus_is_named_to_a_head_too(two_corpora: Path) -> None:
