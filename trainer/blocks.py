@@ -46,6 +46,12 @@ class Stack:
     centred: bool  # its norms take the mean away first
     gate: Literal["silu", "gelu"]
 
+    @property
+    def heads(self) -> int:
+        """How many each layer has."""
+        found: int = self.blocks[0].out.in_features // self.width
+        return found
+
 
 def stack_of(base: Any) -> Stack | None:
     """The blocks of a plain model; None for any other."""

@@ -202,16 +202,14 @@ def restore(model: Any, optimizers: list[Any], tensors: Mapping[str, Any]) -> No
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.copy_(tensors[f"model.{name}"])
-    for o, optimizer in enumerate(optimizers):
-        wanted = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        named = {name: p for name, p in model.named_parameters() if id(p) in wanted}
-        prefix = f"optimizer.{o}."
-        for full in tensors:
-            if full.startswith(prefix):
-                key, name = full.removeprefix(prefix).split(".", 1)
-                p = named[name]
-                kept_on = "cpu" if key == "step" and not optimizer.defaults.get("fused") else p.device
-                optimizer.state[p][key] = tensors[full].to(kept_on)
+    named = dict(model.named_parameters())
+    of = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    for full in tensors:
+        if full.startswith("optimizer."):
+            _, _, key, name = full.split(".", 3)  # whichever optimizer had it: a parameter has one
+            p, optimizer = named[name], of[id(named[name])]
+            kept_on = "cpu" if key == "step" and not optimizer.defaults.get("fused") else p.device
+            optimizer.state[p][key] = tensors[full].to(kept_on)
 
 
 def claim(work: Path, settings: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from zhiling.trainer.blocks import Block, Stack, stack_of, weight_of
 from zhiling.trainer.kernels import LONGEST, Tile, add_norm, attention, gated, neighbours, tiles, tiles_at
+from zhiling.trainer.short_rows import Groups, are_short, groups, short_attention
 
 FEW = 4  # where at most one token in so many is asked for, the last layer's attention is for those alone
 
@@ -64,7 +65,7 @@ def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Te
     dtype = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
     kinds = {block.window: block.inv_freq for block in stack.blocks}
     turns = {window: _turns(inv_freq, starts, len(ids)) for window, inv_freq in kinds.items()}
-    seen = {window: tiles(starts, stack.causal, window, dtype) for window in kinds}
+    seen = {window: _seen(stack, starts, len(ids), window, dtype) for window in kinds}
     norm = stack.eps, stack.centred
     with torch.autocast("cpu", enabled=False):
         x_ND, more_ND = stack.embed(ids), None
@@ -87,8 +88,16 @@ def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Te
         return found
 
 
+def _seen(stack: Stack, starts: list[int], total: int, window: int | None, dtype: torch.dtype) -> Groups | list[Tile]:
+    """Which keys each query sees: rows that are short side by side, others in tiles."""
+    if are_short(starts):
+        return groups(starts, total, stack.heads, stack.causal, window)
+    return tiles(starts, stack.causal, window, dtype)
+
+
 def _mixed(
-    stack: Stack, block: Block, asked: Tensor, told: Tensor, turns: tuple[Tensor, Tensor], seen: list[Tile],
+    stack: Stack, block: Block, asked: Tensor, told: Tensor, turns: tuple[Tensor, Tensor],
+    seen: Groups | list[Tile],
 ) -> Tensor:
     """What the tokens `asked` mix of those `told`."""
     weights = [*map(weight_of, block.qkv)]
@@ -96,21 +105,24 @@ def _mixed(
     query = F.linear(asked, _joined(block.before, asked.dtype, neighbours(q, stack.width)))
     keys = F.linear(told, _joined(block.before, told.dtype, neighbours(k, stack.width), v))
     query, keys = query.view(len(asked), -1, stack.width), keys.view(len(told), 2, -1, stack.width)
+    if isinstance(seen, Groups):
+        return short_attention(query, keys, turns, seen).to(asked.dtype)
     exact = seen[0].seen.dtype
     return attention(query.to(exact), keys.to(exact), turns, seen).to(asked.dtype)
 
 
 def _mixed_at(
-    stack: Stack, block: Block, told: Tensor, turns: Tensor, seen: list[Tile], starts: list[int], at: Tensor,
+    stack: Stack, block: Block, told: Tensor, turns: Tensor, seen: Groups | list[Tile], starts: list[int], at: Tensor,
 ) -> Tensor:
     """What the places `at` mix. Few of them ask alone, in float32: odd shapes would each want a bf16 kernel."""
     if len(at) * FEW > len(told):
         return _mixed(stack, block, told, told, (turns, turns), seen).index_select(0, at)
     rising, order = at.sort(stable=True)
-    found = _mixed(
-        stack, block, told.index_select(0, rising), told, (turns.index_select(0, rising), turns),
-        tiles_at(starts, rising, stack.causal, block.window, torch.float32),
-    )
+    if isinstance(seen, Groups):
+        seen = groups(starts, len(told), stack.heads, stack.causal, block.window, rising)
+    else:
+        seen = tiles_at(starts, rising, stack.causal, block.window, torch.float32)
+    found = _mixed(stack, block, told.index_select(0, rising), told, (turns.index_select(0, rising), turns), seen)
     return found.index_select(0, order.argsort())
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 BLOCK = 128    # queries that attention takes at once: keys that none of them may see are not computed
+WHOLE = 512    # the same, where each of them sees all keys
 ROUND = 16     # a row's last queries and keys are filled up to a multiple of this: few shapes, few kernels
 LONGEST = 1024  # tokens of a row: what attention keeps for the way back grows with their square
 GATES: dict[str, tuple[Any, Any]] = {  # a function, and what writes its gradient
@@ -39,10 +40,11 @@ def tiles(starts: Sequence[int], causal: bool, window: int | None, dtype: torch.
     Queries beyond a row's end are the next row's, whose own block comes later and overwrites what was made of them.
     """
     found, masks = [], dict[tuple[int, ...], Tensor]()
+    block = BLOCK if causal or window is not None else WHOLE
     for row, end in pairwise(starts):
         filled = end + (row - end) % ROUND
-        for first in range(row, end, BLOCK):
-            last = min(first + BLOCK, filled)
+        for first in range(row, end, block):
+            last = min(first + block, filled)
             low = row if window is None else max(row, first - window)
             high = last if causal else filled if window is None else min(filled, last + window)
             shape = (last - first, low - first, high - first, min(end, high) - first)
@@ -103,8 +105,8 @@ def gated(both: Tensor, gate: str) -> Tensor:
     return found
 
 
-def _turned(pairs: Tensor, turns: Tensor) -> Tensor:
-    """(N, H, K) times complex numbers of length 1, in float32."""
+def turned(pairs: Tensor, turns: Tensor) -> Tensor:
+    """Rotated vectors: (N, H, K) times complex numbers, in float32."""
     complex_ = torch.view_as_complex(pairs.float().reshape(*pairs.shape[:-1], -1, 2))
     return torch.view_as_real(complex_ * turns[:, None]).flatten(-2)
 
@@ -118,8 +120,8 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, kv: Tensor, turns_q: Tensor, turns_k: Tensor, blocks: list[Tile]) -> Tensor:
         scale, kept = q.shape[-1] ** -0.5, []
-        turned = _turned(q, turns_q).to(q.dtype), _turned(kv[:, 0], turns_k).to(q.dtype)
-        q_by, k_by, v_by = (_by_head(part) for part in (*turned, kv[:, 1]))
+        rotated = turned(q, turns_q).to(q.dtype), turned(kv[:, 0], turns_k).to(q.dtype)
+        q_by, k_by, v_by = (_by_head(part) for part in (*rotated, kv[:, 1]))
         mixed = torch.zeros_like(q_by)
         for first, last, _, low, high, seen in blocks:
             shares = torch.baddbmm(seen, q_by[:, first:last], k_by[:, low:high].mT, alpha=scale).softmax(-1)
@@ -143,9 +145,9 @@ class _Attention(torch.autograd.Function):
             to_k[:, keys] += torch.bmm(inner.mT, q_by[:, queries])
             to_v[:, keys] += torch.bmm(shares.mT, out)
         found_q, found_k, found_v = (part[:, : -ROUND].transpose(0, 1) for part in (to_q, to_k, to_v))
-        back_q = _turned(found_q, turns_q.conj() * width**-0.5).to(q_by.dtype)
+        back_q = turned(found_q, turns_q.conj() * width**-0.5).to(q_by.dtype)
         back_kv = grad.new_empty(len(turns_k), 2, heads, width)
-        back_kv[:, 0] = _turned(found_k, turns_k.conj() * width**-0.5)
+        back_kv[:, 0] = turned(found_k, turns_k.conj() * width**-0.5)
         back_kv[:, 1] = found_v
         return back_q, back_kv, None, None, None
 

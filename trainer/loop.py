@@ -26,7 +26,7 @@ from zhiling.trainer.checkpoint import Checkpoints, State, read_state, training_
 from zhiling.trainer.config import StageSettings
 from zhiling.trainer.distributed import ALONE, Team, share_model, unsynced, whole
 from zhiling.trainer.loss import Loss, OnDevice, on_device
-from zhiling.trainer.optimizers import make_optimizers, rate, set_rates
+from zhiling.trainer.optimizers import make_optimizers, rate, set_rates, step_all
 from zhiling.trainer.parts import add_gradients, can_part, parts
 from zhiling.trainer.tracking import Tracker
 
@@ -194,8 +194,7 @@ def _step(
     loss, due = run.team.sum(torch.stack([total, total.new_tensor(due)])).tolist()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise _stopped(run, state.step, micros, "not-finite", f"the loss is not finite ({loss})")
-    for optimizer in optimizers:
-        optimizer.step()
+    step_all(optimizers, run.workers if run.team.world == 1 else 1)
     return loss, bool(due)
 
 

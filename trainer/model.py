@@ -34,7 +34,7 @@ def sizes(settings: ModelSettings) -> tuple[int, int, int]:
     """Hidden width, layers and feed-forward width that the settings ask for."""
     hidden, layers, inner = SIZES[settings.preset]
     if settings.hidden:
-        hidden, inner = settings.hidden, round(settings.hidden * 8 / 3 / 16) * 16
+        hidden, inner = settings.hidden, round(settings.hidden * 8 / 3 / 64) * 64
     return hidden, settings.layers or layers, inner
 
 

@@ -1,9 +1,12 @@
 """The optimizers and the schedule: fused AdamW, Muon for the matrices inside blocks; warm-up, then a cosine.
 
-In: a model and settings. Out: a list of optimizers whose rates `set_rates` sets from the step alone.
+In: a model and settings. Out: a list of optimizers whose rates `set_rates` sets from the step alone, and their step.
+Muon's products are a quarter of a small model's step, so its matrices are dealt to as many optimizers as a
+micro-batch has parts, which threads step at once.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from zhiling.trainer.config import OptimizerSettings
@@ -12,6 +15,9 @@ from zhiling.trainer.config import OptimizerSettings
 def make_optimizers(model: Any, settings: OptimizerSettings) -> list[Any]:
     """Optimizers over the trainable parameters; vectors (norms, biases) do not decay."""
     import torch
+
+    from zhiling.trainer.batches import deal
+    from zhiling.trainer.parts import PARTS
 
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     inside = {name for name, p in trained if p.ndim == 2 and ".layers." in name and settings.name == "muon"}
@@ -25,15 +31,30 @@ def make_optimizers(model: Any, settings: OptimizerSettings) -> list[Any]:
     groups = [group for group in groups if group["params"]]
     if groups:  # an adapter's matrices may all be Muon's
         made.append(torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True))
-    if inside:
-        matrices = [p for name, p in trained if name in inside]
-        made.append(torch.optim.Muon(
-            matrices, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay, momentum=settings.beta2,
-        ))
+    matrices = [p for name, p in trained if name in inside]
+    for some in deal([min(p.shape) * p.numel() for p in matrices], PARTS):
+        if some:
+            made.append(torch.optim.Muon(
+                [matrices[i] for i in some], lr=settings.muon_learning_rate, weight_decay=settings.weight_decay,
+                momentum=settings.beta2,
+            ))
     for optimizer in made:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return made
+
+
+def step_all(optimizers: list[Any], workers: int) -> None:
+    """One step of each, `workers` at once; no parameter has two, so the weights do not hang on how many."""
+    import torch
+
+    if workers == 1 or len(optimizers) == 1:
+        for optimizer in optimizers:
+            optimizer.step()
+        return
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for _ in pool.map(lambda optimizer: optimizer.step(), optimizers):
+            pass
 
 
 def rate(step: int, steps: int, settings: OptimizerSettings) -> float:

@@ -57,7 +57,7 @@ def _second_step(model: Any, run: Run, micros: list[Micro]) -> float:
     """Seconds of one step, the second of two: the first one is slower."""
     import torch
 
-    from zhiling.trainer.optimizers import make_optimizers
+    from zhiling.trainer.optimizers import make_optimizers, step_all
 
     device = next(model.parameters()).device
     optimizers = make_optimizers(model.train(), run.settings.optimizer)
@@ -66,8 +66,7 @@ def _second_step(model: Any, run: Run, micros: list[Micro]) -> float:
     for _ in range(2):
         start = perf_counter()
         gradients(model, lambda micro: run.loss(model, micro), alone, shares_of(model, alone, micros))
-        for optimizer in optimizers:
-            optimizer.step()
+        step_all(optimizers, run.workers)
         if device.type == "cuda":
             torch.cuda.synchronize()
     return perf_counter() - start

@@ -7,24 +7,29 @@ import pytest
 import torch
 
 from zhiling.trainer import forward
+from zhiling.trainer.blocks import stack_of
+from zhiling.trainer.config import ModelSettings
 from zhiling.trainer.forward import hidden_states, is_plain
-from zhiling.trainer.model import load_lm
+from zhiling.trainer.model import load_lm, new_model
+from zhiling.trainer.tokenizer import load_tokenizer
 
 
 def starts_of(lengths: list[int]) -> list[int]:
     return [0, *torch.tensor(lengths).cumsum(0).tolist()]
 
 
-@pytest.fixture(params=["pretrained", "encoder"])
-def plain(request: pytest.FixtureRequest) -> Any:
-    """A decoder and an encoder of ours, whose second layer sees 64 tokens to either side."""
-    found = load_lm(request.getfixturevalue(request.param))
-    assert is_plain(found.base_model)
+@pytest.fixture(params=["decoder", "encoder"])
+def plain(request: pytest.FixtureRequest, pretrained: Path) -> Any:
+    """A decoder and an encoder of ours with two heads; the encoder's second layer sees 64 tokens to either side."""
+    settings = ModelSettings(family=request.param, preset="pico", hidden=128, layers=2, context=256)
+    found = new_model(settings, load_tokenizer(pretrained), 7)
+    stack = stack_of(found.base_model)
+    assert stack and stack.heads == 2
     return found
 
 
 @pytest.mark.parametrize(
-    "lengths", [[1], [5, 3, 17], [33, 33, 16, 16, 1, 100], [64] * 5, [250, 66, 129, 140]], ids=str
+    "lengths", [[1], [5, 3, 17], [33, 33, 16, 16, 1, 100], [2, 150, *[30] * 9], [64] * 5, [250, 66, 129, 140]], ids=str
 )
 @pytest.mark.parametrize("filling", [0, 9])
 def test_hidden_states_and_gradients_are_those_of_each_row_alone(plain: Any, lengths: list[int], filling: int) -> None:
