@@ -239,7 +239,9 @@ class Hidden(Drawn):
         self, rows: Rows, batch_rows: int, seed: int, pad: int, average: Average, share: float, tokenizer: Any
     ) -> None:
         super().__init__(rows, batch_rows, seed, pad, average)
-        self.share, self.mask, self.special = share, tokenizer.mask_token_id, tokenizer.all_special_ids
+        self.share, self.mask = share, tokenizer.mask_token_id
+        self.ordinary = np.ones(len(tokenizer), bool)
+        self.ordinary[tokenizer.all_special_ids] = False
 
     def drawn(self, step: int) -> list[Row]:
         """The rows of a step, each without some of its tokens."""
@@ -248,5 +250,5 @@ class Hidden(Drawn):
 
     def _hidden(self, row: Row, epoch: int) -> IntArray:
         rng = np.random.Generator(np.random.PCG64(draw(self.seed, "hide", f"{epoch}/{row.names[0]}")))
-        gone = (rng.random(len(row.tokens)) < self.share) & ~np.isin(row.tokens, self.special)
+        gone = (rng.random(len(row.tokens)) < self.share) & self.ordinary[row.tokens]
         return np.where(gone, self.mask, row.tokens)

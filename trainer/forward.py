@@ -6,6 +6,7 @@ share an input are one product, which takes in the weight of the norm before it,
 it is asked. Elsewhere rows are padded on the right, and the library's forward is used.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +15,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from zhiling.trainer.blocks import Block, Stack, stack_of, weight_of
-from zhiling.trainer.kernels import LONGEST, Tile, add_norm, attention, gated, neighbours, tiles, tiles_at
-from zhiling.trainer.short_rows import Groups, are_short, groups, short_attention
+from zhiling.trainer.kernels import LONGEST, Tile, add_norm, attention, gated, neighbours, tiles
+from zhiling.trainer.short_rows import Groups, groups, short_attention, short_from
 
 FEW = 4  # where at most one token in so many is asked for, the last layer's attention is for those alone
 
@@ -88,16 +89,27 @@ def _flat(stack: Stack, ids: Tensor, starts: list[int], at: Tensor | None) -> Te
         return found
 
 
-def _seen(stack: Stack, starts: list[int], total: int, window: int | None, dtype: torch.dtype) -> Groups | list[Tile]:
-    """Which keys each query sees: rows that are short side by side, others in tiles."""
-    if are_short(starts):
-        return groups(starts, total, stack.heads, stack.causal, window)
-    return tiles(starts, stack.causal, window, dtype)
+@dataclass(frozen=True)
+class _Seen:
+    """Which keys each query sees: of the first rows in tiles, of the others, which are short, side by side."""
+
+    tiles: list[Tile]
+    keys: int  # tokens of the rows in tiles
+    groups: Groups | None
+
+
+def _seen(stack: Stack, starts: list[int], total: int, window: int | None, dtype: torch.dtype) -> _Seen:
+    first = short_from(starts)
+    keys = starts[first] if first < len(starts) - 1 else total
+    short = [start - keys for start in starts[first:]]
+    return _Seen(
+        tiles(starts[: first + 1], stack.causal, window, dtype), keys,
+        groups(short, total - keys, stack.heads, stack.causal, window) if short[1:] else None,
+    )
 
 
 def _mixed(
-    stack: Stack, block: Block, asked: Tensor, told: Tensor, turns: tuple[Tensor, Tensor],
-    seen: Groups | list[Tile],
+    stack: Stack, block: Block, asked: Tensor, told: Tensor, turns: tuple[Tensor, Tensor], seen: _Seen
 ) -> Tensor:
     """What the tokens `asked` mix of those `told`."""
     weights = [*map(weight_of, block.qkv)]
@@ -105,24 +117,23 @@ def _mixed(
     query = F.linear(asked, _joined(block.before, asked.dtype, neighbours(q, stack.width)))
     keys = F.linear(told, _joined(block.before, told.dtype, neighbours(k, stack.width), v))
     query, keys = query.view(len(asked), -1, stack.width), keys.view(len(told), 2, -1, stack.width)
-    if isinstance(seen, Groups):
-        return short_attention(query, keys, turns, seen).to(asked.dtype)
-    exact = seen[0].seen.dtype
-    return attention(query.to(exact), keys.to(exact), turns, seen).to(asked.dtype)
+    of, found = seen.keys, []
+    if seen.tiles:
+        found.append(attention(query[:of], keys[:of], (turns[0][:of], turns[1][:of]), seen.tiles))
+    if seen.groups:
+        found.append(short_attention(query[of:], keys[of:], (turns[0][of:], turns[1][of:]), seen.groups))
+    return torch.cat([part.to(asked.dtype) for part in found])
 
 
 def _mixed_at(
-    stack: Stack, block: Block, told: Tensor, turns: Tensor, seen: Groups | list[Tile], starts: list[int], at: Tensor,
+    stack: Stack, block: Block, told: Tensor, turns: Tensor, seen: _Seen, starts: list[int], at: Tensor,
 ) -> Tensor:
-    """What the places `at` mix. Few of them ask alone, in float32: odd shapes would each want a bf16 kernel."""
+    """What the places `at` mix; few of them ask alone."""
     if len(at) * FEW > len(told):
         return _mixed(stack, block, told, told, (turns, turns), seen).index_select(0, at)
     rising, order = at.sort(stable=True)
-    if isinstance(seen, Groups):
-        seen = groups(starts, len(told), stack.heads, stack.causal, block.window, rising)
-    else:
-        seen = tiles_at(starts, rising, stack.causal, block.window, torch.float32)
-    found = _mixed(stack, block, told.index_select(0, rising), told, (turns.index_select(0, rising), turns), seen)
+    alone = _Seen([], 0, groups(starts, len(told), stack.heads, stack.causal, block.window, rising))
+    found = _mixed(stack, block, told.index_select(0, rising), told, (turns.index_select(0, rising), turns), alone)
     return found.index_select(0, order.argsort())
 
 

@@ -28,7 +28,7 @@ class Tile(NamedTuple):
 
     first: int
     last: int
-    end: int      # of what is asked for, not filled up
+    end: int      # of the row, not filled up
     low: int
     high: int
     seen: Tensor  # (queries, keys): 0 where a query sees a key, else minus infinity
@@ -49,29 +49,17 @@ def tiles(starts: Sequence[int], causal: bool, window: int | None, dtype: torch.
             high = last if causal else filled if window is None else min(filled, last + window)
             shape = (last - first, low - first, high - first, min(end, high) - first)
             if shape not in masks:
-                masks[shape] = _mask(torch.arange(shape[0]), *shape[1:], causal, window, dtype)
+                masks[shape] = _mask(*shape, causal, window, dtype)
             found.append(Tile(first, last, end, low, high, masks[shape]))
     return found
 
 
-def tiles_at(starts: Sequence[int], at: Tensor, causal: bool, window: int | None, dtype: torch.dtype) -> list[Tile]:
-    """As `tiles`, of queries at places `at` alone, which rise; a tile counts them, not the tokens between."""
-    bounds, found = torch.searchsorted(at, torch.tensor(starts)).tolist(), []
-    for (row, end), (first, last) in zip(pairwise(starts), pairwise(bounds), strict=True):
-        if first < last:
-            own, far = at[first:last], end if window is None else window
-            low = max(row, int(own[0]) - far)
-            high = int(own[-1]) + 1 if causal else min(end, int(own[-1]) + 1 + far)
-            found.append(Tile(first, last, last, low, high, _mask(own, low, high, end, causal, window, dtype)))
-    return found
-
-
 def _mask(
-    queries: Tensor, low: int, high: int, end: int, causal: bool, window: int | None, dtype: torch.dtype
+    queries: int, low: int, high: int, end: int, causal: bool, window: int | None, dtype: torch.dtype
 ) -> Tensor:
-    """What is added to scores of queries at these places and keys from `low` to `high`, of a row that ends at `end`."""
-    query, key = queries[:, None], torch.arange(low, high)
-    hidden = key > query if causal else (key >= end).expand(len(query), -1)
+    """What is added to scores of the queries and of keys from `low` to `high`, in a row that ends at `end`."""
+    query, key = torch.arange(queries)[:, None], torch.arange(low, high)
+    hidden = key > query if causal else (key >= end).expand(queries, -1)
     if window is not None:
         hidden = hidden | ((key - query).abs() > window)
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))

@@ -18,7 +18,7 @@ from torch import Tensor
 from zhiling.trainer.data import IntArray
 from zhiling.trainer.kernels import turned
 
-SHORT = 64      # tokens: rows are short where the mean square of their lengths is that of such a row
+SHORT = 96      # tokens of a row that is short
 FILLING = 4096  # scores that a row may be filled up by beside a longer one: to begin another product takes as long
 
 
@@ -51,10 +51,10 @@ class Groups:
     back_keys: Tensor
 
 
-def are_short(starts: Sequence[int]) -> bool:
-    """Whether rows are so short that they are better taken together."""
-    squares = [(b - a) ** 2 for a, b in pairwise(starts)]
-    return sum(squares) < SHORT**2 * len(squares)
+def short_from(starts: Sequence[int]) -> int:
+    """The first row from which on all are short: the longest come first in a batch."""
+    lengths = [b - a for a, b in pairwise(starts)]
+    return next((row + 1 for row in reversed(range(len(lengths))) if lengths[row] > SHORT), 0)
 
 
 def groups(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zhiling.trainer.kernels import turned
-from zhiling.trainer.short_rows import are_short, groups, short_attention
+from zhiling.trainer.short_rows import groups, short_attention, short_from
 
 HEADS, WIDTH = 2, 4
 
@@ -54,6 +54,6 @@ def test_rows_attend_as_each_alone(
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("lengths", "short"), [([63, 63], True), ([64, 64], False), ([200], False), ([1], True)])
-def test_rows_are_short_by_the_scores_that_they_have(lengths: list[int], short: bool) -> None:
-    assert are_short([0, *accumulate(lengths)]) is short
+@pytest.mark.parametrize(("lengths", "first"), [([96, 1], 0), ([200, 97, 96, 3], 2), ([5, 300, 5], 2), ([97], 1)])
+def test_rows_are_short_from_behind_the_last_long_one(lengths: list[int], first: int) -> None:
+    assert short_from([0, *accumulate(lengths)]) == first
