@@ -25,7 +25,7 @@ METHODS = ("lora", "dora", "ia3", "prompt")
 
 def settings(method: str, **changes: Any) -> TrainSettings:
     adapter = {"method": method, "rank": 4, "virtual_tokens": 4}
-    own = {**TINY["instruct"], "max_steps": 8, "adapter": adapter, "optimizer": {"learning_rate": 0.02}, **changes}
+    own = {**TINY["instruct"], "max_steps": 12, "adapter": adapter, "optimizer": {"learning_rate": 0.02}, **changes}
     return TrainSettings.model_validate({**TINY, "finetune": own})
 
 
