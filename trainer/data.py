@@ -177,7 +177,7 @@ def write_rows(folder: Path, rows: Iterator[Encoded | dict[str, Any]], vocabular
             with atomic_folder(folder) as part:
                 rejects = _write(part, rows, np.uint16 if vocabulary <= 2**16 else np.uint32)
             if rejects:
-                note(f"{folder.name}: {len(rejects):,} rows refused, the first because: {rejects[0]['reason']}")
+                note(f"{folder.name}: rows refused: {len(rejects):,}, the first because: {rejects[0]['reason']}")
     return open_rows(folder)
 
 
