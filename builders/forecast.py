@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 from zhiling.builders.engines import batches
 from zhiling.builders.mixture import OTHERWISE, TOKENS_PER_CHARACTER
-from zhiling.builders.pipeline import home_of, is_current, locked, run_steps, under_way
+from zhiling.builders.pipeline import home_of, is_current, run_steps, under_way
 from zhiling.builders.places import SIDE_BITS, places_of
 from zhiling.builders.plan import make_plan
 from zhiling.errors import UserError, one_line
 from zhiling.rows import EXAMPLE_SCHEMA, SPLITS
+from zhiling.store import locked
 
 SAMPLE = 200  # texts a group that a tokenizer counts
 ASKED = pa.schema([("side", pa.string()), *(EXAMPLE_SCHEMA.field(name) for name in (

@@ -5,8 +5,6 @@ everything the release is made from, and a shard that is there is done (until th
 release folder appears whole, by one rename, or not at all.
 """
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from zhiling.builders.workers import expect_workers
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.store import read_manifest, write_text
+from zhiling.store import locked, read_manifest, write_text
 
 if TYPE_CHECKING:  # what is heavy is imported once the workers' imports have begun
     from zhiling.builders import stages
@@ -157,16 +155,3 @@ def is_current(folder: Path, made_from: str) -> bool:
             "raise `version` in the recipe, or remove the folder",
         )
     return True
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process alone. Raises UserError where another build holds it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise UserError(str(folder), "another build is writing here", "wait for it to end") from None
-    finally:
-        os.close(handle)

@@ -3,12 +3,11 @@
 import shutil
 from pathlib import Path
 
-from zhiling.builders.pipeline import locked
 from zhiling.builders.publish_artifact import Artifact
 from zhiling.builders.publish_plan import Options
 from zhiling.console import note
 from zhiling.errors import UserError
-from zhiling.store import MANIFEST, atomic_folder, differences, file_digest
+from zhiling.store import MANIFEST, atomic_folder, differences, file_digest, locked
 
 
 def push_to_folder(artifact: Artifact, target: Path, options: Options) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"  # peft's name
 IA3_PLACES = {"modernbert": (["attn.Wqkv", "mlp.Wo"], ["mlp.Wo"])}  # where peft does not know them
 
+HEADS = r"(classifier|score)(\..*)?"  # the library's names of classifiers' heads, which are trained whole
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -84,7 +86,7 @@ def _config(settings: AdapterSettings, kind: str, head: str | None) -> Any:
         return IA3Config(task_type=head, target_modules=places, feedforward_modules=inner)
     return LoraConfig(
         task_type=head, r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules="all-linear", use_dora=settings.method == "dora",
+        target_modules="all-linear", exclude_modules=HEADS if head else None, use_dora=settings.method == "dora",
     )
 
 
@@ -150,8 +152,9 @@ def load_adapter(folder: Path) -> Any:
 
 @contextmanager
 def _without_old_names() -> "Iterator[None]":
-    """Without transformers' complaint about the name that peft still asks it for."""
+    """Without complaints of no use: transformers' about a name that peft asks it for, peft's about GPT-2's layout."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield
 

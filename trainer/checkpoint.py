@@ -9,17 +9,19 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zhiling.console import note
-from zhiling.errors import UserError
+from zhiling.errors import UserError, one_line
 from zhiling.store import atomic_folder, differences, read_json, write_json, write_manifest
 from zhiling.trainer.distributed import ALONE, Team
 
 KEEP = 2
+FREE = {"micro_tokens", "checkpoint_seconds"}  # how much at once and how often: may change while a run is under way
+BEST = "best"  # folder beside the checkpoints': the weights that did best on validation
 WHOLE = "state.safetensors"  # all tensors; in its place the parts that ranks wrote
 
 
@@ -62,7 +64,7 @@ class Checkpoints:
             if self.team.leads:
                 shutil.rmtree(self._target(state.step), ignore_errors=True)
             _write_together(self.team, self._target(state.step), state)
-            self._forget()
+            self._forget(state.step)
             return
         self.wait()
         copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.tensors.items()}
@@ -77,15 +79,24 @@ class Checkpoints:
         target = self._target(numbers["step"])
         shutil.rmtree(target, ignore_errors=True)
         write_tensors(target, numbers, tensors)
-        self._forget()
+        self._forget(numbers["step"])
 
     def _target(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
 
-    def _forget(self) -> None:
-        if self.team.leads:
-            for old in sorted(self.folder.glob("step-*"))[:-KEEP]:
-                shutil.rmtree(old, ignore_errors=True)
+    def _forget(self, step: int) -> None:
+        """Leave the newest checkpoints, and the best weights that they name or that came after that of `step`."""
+        if not self.team.leads:
+            return
+        found = sorted(self.folder.glob("step-*"))
+        for old in found[:-KEEP]:
+            shutil.rmtree(old, ignore_errors=True)
+        with suppress(UserError):  # a damaged one: what it named is not known
+            numbers = [read_json(kept / "state.json") for kept in found[-KEEP:]]
+            named = {self._target(n["best_step"]).name for n in numbers if n["best_step"] is not None}
+            for best in self.folder.with_name(BEST).glob("step-*"):
+                if best.name not in named and best.name <= self._target(step).name:
+                    shutil.rmtree(best, ignore_errors=True)
 
     def newest(self) -> State | None:
         """The newest undamaged checkpoint, or None; to several ranks without its tensors, which `restore` reads."""
@@ -212,14 +223,26 @@ def restore(model: Any, optimizers: list[Any], tensors: Mapping[str, Any]) -> No
             optimizer.state[p][key] = tensors[full].to(kept_on)
 
 
-def claim(work: Path, settings: Mapping[str, Any]) -> None:
-    """Make `work` the folder of a run with these settings. Raises UserError where it is of others."""
+def claim(work: Path, settings: Mapping[str, Any], begun: str | None = None) -> None:
+    """Make `work` the folder of a run with these settings. Raises UserError where it is of others; but where its file
+    `begun` is not there yet, that run had done nothing to go on from, and gives way.
+    """
     path = work / "settings.json"
-    if path.is_file() and (found := read_json(path)) != settings:
-        changed = changes(found, dict(settings))
+    changed = changes(_binding(read_json(path)), _binding(dict(settings))) if path.is_file() else []
+    if changed and begun and not (work / begun).exists():
+        for left in work.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    elif changed:
         raise UserError(str(work), f"an unfinished run of other settings ({'; '.join(changed[:4])})",
                         "finish it with its own settings, remove it, or choose another folder")
     write_json(path, dict(settings))
+
+
+def _binding(settings: Any) -> Any:
+    """Settings without those that a run may go on with others of: its weights hang on none, but for rounding."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: _binding(value) for key, value in settings.items() if key not in FREE}
 
 
 def unclaim(work: Path) -> None:
@@ -233,4 +256,4 @@ def changes(old: Any, new: Any, key: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(n for n in new if n not in old)]
         return [line for n in names for line in changes(old.get(n), new.get(n), f"{key}.{n}".lstrip("."))]
-    return [] if old == new else [f"{key} {old} → {new}"]
+    return [] if old == new else [f"{key} {one_line(str(old), 40)} → {one_line(str(new), 40)}"]

@@ -38,6 +38,8 @@ def label_rows(folder: Path, pack: Pack, rows: Sequence[Mapping[str, Any]]) -> I
     """Rows with what a classifier says of their texts: a label and its probability, or labelled spans."""
     model, tokenizer = open_classifier(folder)
     texts = texts_of(pack, rows, tokenizer)
+    if not texts:
+        return
     if labels_tokens(folder):
         for row, found in zip(rows, spans(model, tokenizer, texts), strict=True):
             yield {**row, "spans": found}

@@ -15,7 +15,7 @@ import pyarrow as pa
 from zhiling.trainer.batches import Average, Drawn, Row
 from zhiling.trainer.data import CHUNK, Encoded, Rows, cut_middle
 from zhiling.trainer.model import context_of
-from zhiling.trainer.tokenizer import cut_mark_of, frame_of
+from zhiling.trainer.tokenizer import cut_mark_of, frame_of, require_mask
 
 
 def encode_cloze(rows: pa.Table, tokenizer: Any, context: int) -> Iterator[Encoded | dict[str, Any]]:
@@ -54,6 +54,7 @@ def scores_at_masks(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
     from zhiling.trainer.loss import below_words
     from zhiling.trainer.scoring import end_to_end
 
+    require_mask(tokenizer)
     (before, after), hide = frame_of(tokenizer), tokenizer.mask_token_id
     asked: dict[tuple[tuple[int, ...], int], list[tuple[int, int]]] = {}  # an input and a place -> pairs and tokens
     for i, (prompt, completion) in enumerate(pairs):

@@ -59,7 +59,7 @@ class OptimizerSettings(Settings):
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps")
-    final: float = Field(0.1, ge=0, le=1, description="share of the peak learning rate at the last step")
+    final: float = Field(0.1, ge=0, le=1, description="share of the peak learning rate that the cosine goes down to")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
 
 
@@ -111,10 +111,10 @@ class InstructSettings(StageSettings):
     batch_rows: int = Field(64, ge=1, description="rows of a global batch")
     loss_on: Literal["completion", "prompt_and_completion"] = "completion"
     average: Literal["token", "example"] = Field("token", description="what weighs the same: each token or each row")
-    packs: list[str] | None = Field(None, description="rows of these packs only")
-    corpora: list[str] | None = later(None, description="rows of these corpora only")
-    templates: list[str] | None = Field(None, description="rows of these templates only")
-    shots: list[int] | None = Field(None, description="rows with so many exemplars only")
+    packs: list[str] | None = Field(None, min_length=1, description="rows of these packs only")
+    corpora: list[str] | None = later(None, min_length=1, description="rows of these corpora only")
+    templates: list[str] | None = Field(None, min_length=1, description="rows of these templates only")
+    shots: list[int] | None = Field(None, min_length=1, description="rows with so many exemplars only")
     chat: bool = later(False, description="rows as conversations, through the tokenizer's chat template")
     adapter: AdapterSettings | None = Field(None, description="train an adapter, not the model's own weights")
     shots_per_class: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
@@ -155,7 +155,7 @@ class ContinualSettings(Settings):
 class TrainSettings(Settings):
     """The recipe's `train` section."""
 
-    seed: int = 42
+    seed: int = Field(42, ge=-(2**63), lt=2**63)
     tokenizer: TokenizerSettings = TokenizerSettings()
     model: ModelSettings = ModelSettings()
     pretrain: PretrainSettings = PretrainSettings()

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhiling.console import note
 from zhiling.errors import UserError, did_you_mean
 from zhiling.rows import ColumnType
 from zhiling.store import atomic_folder, file_digest, read_json, read_manifest, write_json, write_jsonl
@@ -174,11 +175,14 @@ def write_rows(folder: Path, rows: Iterator[Encoded | dict[str, Any]], vocabular
     with leader_first():
         if not folder.exists():
             with atomic_folder(folder) as part:
-                _write(part, rows, np.uint16 if vocabulary <= 2**16 else np.uint32)
+                rejects = _write(part, rows, np.uint16 if vocabulary <= 2**16 else np.uint32)
+            if rejects:
+                note(f"{folder.name}: rows refused: {len(rejects):,}, the first because: {rejects[0]['reason']}")
     return open_rows(folder)
 
 
-def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -> None:
+def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -> list[dict[str, Any]]:
+    """Write token rows; return those refused."""
     starts, ids, rejects = [0], [], []
     targets: list[int] = []
     with (folder / "tokens.bin").open("wb") as tokens, (folder / "learned.bin").open("wb") as learned:
@@ -201,6 +205,7 @@ def _write(folder: Path, rows: Iterator[Encoded | dict[str, Any]], kind: type) -
         np.save(folder / "targets.npy", np.asarray(targets, kind))
     write_jsonl(folder / "rejects.jsonl", rejects)
     write_json(folder / "rows.json", {"kind": np.dtype(kind).name, "ids": ids, "rejected": len(rejects)})
+    return rejects
 
 
 def open_rows(folder: Path) -> Rows:

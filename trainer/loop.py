@@ -22,7 +22,7 @@ from zhiling.console import Bar, note, progress
 from zhiling.errors import UserError
 from zhiling.store import write_json
 from zhiling.trainer.batches import Batches, Micro
-from zhiling.trainer.checkpoint import Checkpoints, State, read_state, training_state, write_tensors
+from zhiling.trainer.checkpoint import BEST, Checkpoints, State, read_state, training_state, write_tensors
 from zhiling.trainer.config import StageSettings
 from zhiling.trainer.distributed import ALONE, Team, share_model, unsynced, whole
 from zhiling.trainer.loss import Loss, OnDevice, on_device
@@ -30,6 +30,7 @@ from zhiling.trainer.optimizers import make_optimizers, rate, set_rates, step_al
 from zhiling.trainer.parts import add_gradients, can_part, parts
 from zhiling.trainer.tracking import Tracker
 
+METRICS = "metrics.jsonl"  # in the work folder: there once a run has begun
 EXPLODED = 5.0  # times the loss of the first steps
 SMOOTH = 10  # losses that are averaged, the first and the last ones
 Watch = Callable[[int, float], None]
@@ -94,6 +95,7 @@ def train(model: Any, run: Run) -> Outcome:
             state = State(micro_tokens=run.settings.micro_tokens)
         else:
             checkpoints.restore(trained, optimizers, state)
+            state.micro_tokens = min(state.micro_tokens, run.settings.micro_tokens)
             note(f"{run.name}: going on from step {state.step} of {run.steps}")
         log = Log(run, state)
         with progress(run.name, run.steps) as bar:
@@ -129,6 +131,9 @@ def _steps(
         valid = None
         if last or state.step % run.steps_between_validations == 0:
             valid = _validate(model, lose, run)
+            if not math.isfinite(valid):
+                saw = f"the loss on validation is not finite ({valid}) after a step"
+                raise _stopped(run, state.step - 1, micros, "not-finite", saw)
             _keep_best(model, run, state, valid)
         bar(1, log.step(state, loss, valid, optimizers[0].param_groups[0]["lr"]))
         if log.exploded:
@@ -151,8 +156,12 @@ def _ahead(model: Any, run: Run, state: State) -> Iterator[tuple[list[Micro], li
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(make, state.step, state.micro_tokens)
+        size = state.micro_tokens
         for step in range(state.step, run.steps):
-            made, size = coming.result(), state.micro_tokens
+            made = coming.result()
+            if size != state.micro_tokens:  # memory ran out after this batch was cut
+                size = state.micro_tokens
+                made = make(step, size)
             if step + 1 < run.steps:
                 coming = reader.submit(make, step + 1, size)
             yield made
@@ -176,8 +185,11 @@ def _step(
             total = gradients(model, lose, run, shares)
             break
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or max(len(m.starts) for m in micros) == 2:
+            if not out_of_memory(error):
                 raise
+            if max(len(m.starts) for m in micros) == 2:
+                raise UserError(f"{run.name}, step {state.step}", "out of memory with one row at a time",
+                                "use a shorter context or a smaller model") from None
             if run.team.world > 1:  # the other ranks wait inside this step
                 raise UserError(f"{run.name}, rank {run.team.rank}", "out of memory", "lower micro_tokens") from None
             state.micro_tokens = max(1, min(state.micro_tokens, max(m.tokens for m in micros)) // 2)
@@ -253,11 +265,11 @@ def evaluate(model: Any, micros: list[Micro], loss: Loss, bf16: bool = False) ->
 
 
 def _best_folder(run: Run, step: int) -> Path:
-    return run.work / "best" / f"step-{step:08d}"
+    return run.work / BEST / f"step-{step:08d}"
 
 
 def _keep_best(model: Any, run: Run, state: State, valid: float) -> None:
-    """Keep these weights where they are the best so far; older ones stay until a checkpoint forgets them."""
+    """Keep these weights where they are the best so far; older ones stay until no checkpoint names them."""
     if state.best_loss is not None and valid >= state.best_loss:
         return
     state.best_step, state.best_loss = state.step, valid
@@ -274,7 +286,7 @@ class Log:
     """
 
     def __init__(self, run: Run, state: State) -> None:
-        self.run, self.path, self.lines = run, run.work / "metrics.jsonl", []  # type: Run, Path, list[str]
+        self.run, self.path, self.lines = run, run.work / METRICS, []  # type: Run, Path, list[str]
         self.started, self.tokens, self.valid = monotonic(), state.tokens, state.best_loss
         kept = self.path.read_text(encoding="utf-8").splitlines() if run.team.leads and self.path.is_file() else []
         kept = [line for line in kept if line.endswith("}") and json.loads(line)["step"] <= state.step]

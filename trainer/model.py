@@ -5,7 +5,7 @@ from a folder. Refuses pickled weights, code from the folder, and a tokenizer th
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,18 @@ def sizes(settings: ModelSettings) -> tuple[int, int, int]:
     return hidden, settings.layers or layers, inner
 
 
+def heads_of(hidden: int) -> int:
+    """Attention heads of a model so wide: as many as leave each `HEAD` or a little more, and an even width."""
+    return next(heads for heads in range(max(1, hidden // HEAD), 0, -1) if hidden % (2 * heads) == 0)
+
+
 def new_model(settings: ModelSettings, tokenizer: Any, seed: int) -> Any:
     """A model with weights drawn from `seed`; small models tie their embeddings."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     hidden, layers, inner = sizes(settings)
-    heads = max(1, hidden // HEAD)
+    heads = heads_of(hidden)
     if settings.family == "encoder":
         return _new_encoder(settings, tokenizer, seed, heads)
     config = LlamaConfig(
@@ -94,7 +99,29 @@ def load_lm(folder: Path) -> Any:
         return load_adapter(folder)
     if is_classifier(folder):
         raise UserError(str(folder), "a classifier, which has no words to say", "give a language model")
-    return load_as(AutoModelForMaskedLM if is_encoder(folder) else AutoModelForCausalLM, folder)
+    model = load_as(AutoModelForMaskedLM if is_encoder(folder) else AutoModelForCausalLM, folder)
+    _require_known(folder, model)
+    return model
+
+
+def _require_known(folder: Path, model: Any) -> None:
+    """Raise UserError for a family that says its words in a way not known here, as by logits scaled or capped: the loss
+    would be another one than the model's own.
+    """
+    import torch
+
+    from zhiling.trainer.forward import hidden_states
+    from zhiling.trainer.loss import below_words
+
+    ids = torch.arange(min(8, context_of(model.config), model.get_input_embeddings().num_embeddings))
+    known = False
+    with torch.no_grad(), suppress(RuntimeError, TypeError, ValueError, AttributeError):
+        theirs = model(input_ids=ids[None]).logits[0]
+        states, words = below_words(model, hidden_states(model, ids, [0, len(ids)]))
+        known = torch.allclose(words(states), theirs, rtol=1e-3, atol=1e-3, equal_nan=True)
+    if not known:
+        raise UserError(str(folder), f"the family '{model.config.model_type}' says its words in a way not known here",
+                        "give a model whose logits are its head's product, as Llama, Qwen, GPT-2 or BERT")
 
 
 def load_as(kind: Any, folder: Path, new_head: bool = False, **options: Any) -> Any:
@@ -133,6 +160,9 @@ def readable(folder: Path) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             raise UserError(str(folder), "asks to run code of its own, which is never done",
                             "give a model that transformers knows") from None
+        if "Unrecognized configuration class" in str(error):
+            raise UserError(str(folder), "of a family that is not known here", f"give a decoder, or one of these "
+                            f"encoders: {', '.join(sorted(ENCODERS))}") from None
         saw = f"cannot be read ({one_line(f'{type(error).__name__}: {error}', 120)})"
         raise UserError(str(folder), saw, "save it anew") from None
     finally:
@@ -176,8 +206,12 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def context_of(config: Any) -> int:
     """The longest input in tokens."""
+    longest = getattr(config, "max_position_embeddings", None)
+    if not isinstance(longest, int):
+        raise UserError(f"a model of the family '{config.model_type}'", "its config has no max_position_embeddings",
+                        "give one whose longest input is known")
     offset = int(config.pad_token_id or 0) + 1 if config.model_type in AFTER_PADDING else 0
-    return int(config.max_position_embeddings) - offset
+    return longest - offset
 
 
 def require_safetensors(folder: Path) -> None:

@@ -6,6 +6,7 @@ mean of what they say. Refuses templates that need the label to ask, rows that l
 """
 
 import csv
+import io
 import json
 import math
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zhiling.errors import UserError, did_you_mean
+from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ColumnType
 from zhiling.templates.compiled import Compiled, compile_question, compile_template
 from zhiling.templates.pack import Pack, load_pack
@@ -36,6 +37,8 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
 
     found = load_pack(pack)
     if is_classifier(model):
+        if templates:
+            raise UserError("--template", f"{model} has a head, which reads texts and no templates", "leave it out")
         yield from label_rows(model, found, read_rows(source, found, columns_of(found, "string")))
         return
     names = templates or [next(t.name for t in found.settings.templates if not t.inverted)]
@@ -116,25 +119,61 @@ def read_rows(source: str, pack: Pack, needed: Sequence[str]) -> list[dict[str, 
     path = Path(source)
     if source != "-" and not path.is_file():
         raise UserError(source, "no such file", "give a file, or - for standard input: JSONL or lines")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    else:
-        text = sys.stdin.read() if source == "-" else path.read_text(encoding="utf-8-sig")
-        rows = _parse(text, path, [name for name in needed if pack.settings.columns[name] == "string"])
+    texts = [name for name in needed if pack.settings.columns[name] == "string"]
+    rows = _parquet(path) if path.suffix == ".parquet" else _parse(_text(source), path, texts)
     for i, row in enumerate(rows):
         for name in needed:
             if name not in row:
                 raise UserError(f"{source}: row {i + 1}", f"no column '{name}'", did_you_mean(name, row))
+            if name in texts and not isinstance(row[name], str | None):
+                saw = f"'{name}' is no text but {one_line(repr(row[name]), 40)}"
+                raise UserError(f"{source}: row {i + 1}", saw, "write it as a text")
+    return rows
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise UserError(str(path), f"cannot be read ({one_line(str(error))})", "give a whole Parquet file") from None
+    return rows
+
+
+def _text(source: str) -> str:
+    try:
+        if source == "-":
+            return sys.stdin.read()
+        with Path(source).open(encoding="utf-8-sig", newline="") as f:
+            return f.read()
+    except UnicodeDecodeError as error:
+        raise UserError(source, f"not UTF-8 (byte {error.start})", "save it as UTF-8") from None
+
+
+def _table(text: str, path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV or TSV file; a quoted field may hold line ends."""
+    found = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix == ".tsv" else ",")
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in found:
+            if None in row or None in row.values():
+                raise UserError(f"{path}:{found.line_num}", "its fields are not as many as the header's",
+                                "quote fields that hold the delimiter or a line end")
+            rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"{path}:{found.line_num}", str(error), "mend the line") from None
     return rows
 
 
 def _parse(text: str, path: Path, texts: Sequence[str]) -> list[dict[str, Any]]:
     if path.suffix in {".csv", ".tsv"}:
-        return list(csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ","))
-    lines = [line for line in text.splitlines() if line.strip()]
-    if path.suffix != ".jsonl" and not (path.name == "-" and lines and lines[0].lstrip().startswith("{")):
+        return _table(text, path)
+    # not `splitlines`, which parts texts at U+2028 and such
+    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    is_json = path.suffix in {".jsonl", ".json"} or (path.name == "-" and lines and lines[0].lstrip().startswith("{"))
+    if not is_json:
         if len(texts) != 1:
             raise UserError(str(path), f"lines, and {len(texts)} text columns to fill", "give JSONL, CSV or Parquet")
         return [{texts[0]: line} for line in lines]

@@ -52,7 +52,11 @@ def _few(table: pa.Table, classes: dict[str, str], count: int, seed: int) -> pa.
     sources: list[str] = table["source_id"].to_pylist()
     kept = few({s: classes[s] for s in sources if s in classes}, count, seed)
     shown = table["exemplar_ids"].to_pylist()
-    return table.filter(pa.array([s in kept and kept.issuperset(e or []) for s, e in zip(sources, shown, strict=True)]))
+    found = [s in kept and kept.issuperset(e or []) for s, e in zip(sources, shown, strict=True)]
+    if not any(found):
+        raise UserError("train: shots_per_class", f"{count}, and no row asked for is of a text with a label",
+                        "leave it out, or name packs with labels")
+    return table.filter(pa.array(found))
 
 
 def few(classes: dict[str, str], count: int, seed: int) -> set[str]:

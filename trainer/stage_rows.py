@@ -13,7 +13,7 @@ from zhiling.trainer.batches import Drawn
 from zhiling.trainer.config import InstructSettings
 from zhiling.trainer.data import encode_examples, write_rows
 from zhiling.trainer.model import ENCODERS, context_of
-from zhiling.trainer.tokenizer import pad_of
+from zhiling.trainer.tokenizer import pad_of, require_mask
 
 
 def drawn_rows(folder: Path, table: pa.Table, model: Any, tokenizer: Any, own: InstructSettings, seed: int) -> Drawn:
@@ -27,6 +27,7 @@ def drawn_rows(folder: Path, table: pa.Table, model: Any, tokenizer: Any, own: I
             asked = "chat" if own.chat else "loss_on prompt_and_completion"
             raise UserError(f"train: {asked}", "the model is an encoder, which learns answers at masks only",
                             "leave it out, or give a decoder")
+        require_mask(tokenizer)
         rows = write_rows(folder, encode_cloze(table, tokenizer, context), len(tokenizer))
         return Cloze(rows, own.batch_rows, seed, pad, own.average, tokenizer.mask_token_id)
     if own.chat:

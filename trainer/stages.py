@@ -5,8 +5,10 @@ lineage in the manifest. A folder made from the same inputs and settings is kept
 field by field, and nothing is overwritten.
 """
 
+import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.seeds import draw
-from zhiling.store import MANIFEST, digest, file_digest, files_below, read_manifest
+from zhiling.store import MANIFEST, digest, file_digest, files_below, locked, read_manifest
 from zhiling.trainer.checkpoint import changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
 from zhiling.trainer.distributed import joined, leader_first, team
@@ -132,9 +134,11 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
             stage = replace(stage, folder=Path(folder) / "model")
             run(stage)
         return stage.folder
-    with joined() as ranks:
+    if team().leads:
+        stage.work.mkdir(parents=True, exist_ok=True)
+    with joined() as ranks, locked(stage.work, "another training") if ranks.leads else nullcontext():
         with leader_first():
-            claim(stage.work, made_from)
+            claim(stage.work, made_from, begun="metrics.jsonl")
         try:
             run(stage)
         except UserError:
@@ -176,12 +180,12 @@ def _pretrain(stage: Stage, settings: TrainSettings) -> None:
 def _started(stage: Stage, settings: TrainSettings, texts: list[tuple[str, str]]) -> tuple[Any, Any]:
     """The model to pretrain and its tokenizer: a checkpoint's, or new ones."""
     from zhiling.trainer.model import load_pair, new_model
-    from zhiling.trainer.tokenizer import load_tokenizer, train_tokenizer
+    from zhiling.trainer.tokenizer import load_tokenizer, require_mask, train_tokenizer
 
     if stage.parent:
         model, tokenizer = load_pair(stage.parent)
-        if settings.pretrain.objective == "masked" and tokenizer.mask_token_id is None:
-            raise UserError(str(stage.parent), "its tokenizer has no mask token", "give the model's own tokenizer")
+        if settings.pretrain.objective == "masked":
+            require_mask(tokenizer)
         return model, tokenizer
     home = stage.work / "tokenizer"
     with leader_first():
@@ -292,6 +296,9 @@ def fit(
             note(f"{stage.name}, not run: no rows to learn from; the model would be scored as it is")
             return
         outcome = Outcome(0, 0, 0, evaluate(model, validation, loss, bf16))
+        if not math.isfinite(outcome.best_loss):
+            raise UserError(str(stage.parent), f"its loss on validation is not finite ({outcome.best_loss})",
+                            "give a model whose weights are")
     else:
         share = counts["train"]["learned"] / counts["train"]["tokens"]
         flops = flops_per_token(model, share, counts["train"]["tokens"] / counts["train"]["rows"])

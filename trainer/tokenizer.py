@@ -65,6 +65,13 @@ def pad_of(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id) if tokenizer.pad_token_id is not None else end_of(tokenizer)
 
 
+def require_mask(tokenizer: Any) -> None:
+    """Raise UserError for a tokenizer without the token that hides others."""
+    if tokenizer.mask_token_id is None:
+        raise UserError(str(tokenizer.name_or_path), "its tokenizer has no mask token",
+                        "set mask_token in its tokenizer_config.json, or give the model's own tokenizer")
+
+
 def cut_mark_of(tokenizer: Any) -> int:
     """The token that stands where a text too long was cut."""
     return int(tokenizer.convert_tokens_to_ids(CUT)) if CUT in tokenizer.get_vocab() else end_of(tokenizer)

@@ -18,13 +18,14 @@ _OPENING = (
     yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken, yaml.BlockMappingStartToken,
 )
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+NO_KEYS = ("function-", "constrained-", "literal[")  # pydantic's names of steps that are no keys
 Key = tuple[str | int, ...]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
+    """Base of all settings: frozen; unknown keys are refused, and `.nan` and `.inf`, which no manifest could hold."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=BaseModel)
@@ -132,7 +133,7 @@ def parse(model: type[S], document: Document, data: Any = None, prefix: Key = ()
         return model.model_validate(document.data if data is None else data)
     except ValidationError as error:
         first = error.errors()[0]
-        location = tuple(k for k in first["loc"] if not (isinstance(k, str) and k.startswith("function-")))
+        location = tuple(k for k in first["loc"] if not (isinstance(k, str) and k.startswith(NO_KEYS)))
         key = (*prefix, *location)
         where = document.where(key)
         if first["type"] == "extra_forbidden":

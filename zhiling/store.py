@@ -3,6 +3,7 @@
 A writer fills a `.part` file beside its target and renames it; a reader that sees a file sees all of it.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -51,6 +52,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path, other: str = "another build") -> Iterator[None]:
+    """Hold `folder` for this process alone. Raises UserError where another one holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(str(folder), f"{other} is writing here", "wait for it to end") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

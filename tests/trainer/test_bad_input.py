@@ -119,3 +119,32 @@ def test_rows_longer_than_the_context_are_counted(
     assert "no rows to train on; give a longer context or other rows" in capfd.readouterr().err
     lines = (tmp_path / ".mine.work" / "train" / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines and all("leaves no room in 2" in json.loads(line)["reason"] for line in lines)
+
+
+def test_a_disk_that_is_full_is_one_line_and_no_model(
+    release: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Weights are written by a library whose error is not the system's."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    asked = ["train", "finetune", str(release), str(pretrained), "-o", str(tmp_path / "m"), "--shots-per-class", "0"]
+    try:
+        assert run_args(asked) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capfd.readouterr().err == "error: output: no room left to write; free some and run the same command again\n"
+    assert not (tmp_path / "m").exists() and run_args(asked) == 0
+
+
+def test_a_place_or_a_size_that_cannot_be_is_one_line(
+    release: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("train: {tokenizer: {vocabulary: 400}, model: {hidden: 16000000}}\n", encoding="utf-8")
+    asked = ["train", "pretrain", str(release), "-r", str(recipe), "-o"]
+    assert run_args([*asked, str(recipe / "model")]) == 2
+    assert capfd.readouterr().err == f"error: {recipe}/.model.work: not a directory; choose another place\n"
+    assert run_args([*asked, str(tmp_path / "m")]) == 2
+    assert capfd.readouterr().err == "error: out of memory; ask for less at once, or for a smaller model\n"

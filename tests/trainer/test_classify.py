@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from zhiling.errors import UserError
 from zhiling.trainer.classify import label_shares, spans
 from zhiling.trainer.heads import load_classifier
 from zhiling.trainer.predict import predict
@@ -56,3 +57,7 @@ def test_predict_gives_labels_or_spans_by_the_kind_of_head(bert: Path, tmp_path:
         assert row["label"] in {"好", "坏"} and 0.5 <= row["probability"] <= 1
     for row in predict(tmp_path / "token", "zh/sentiment", str(rows)):
         assert all(row["text"][span["start"] : span["end"]] == span["text"] for span in row["spans"])
+    with pytest.raises(UserError, match=r"--template: .*sequence has a head, which reads texts and no templates; l"):
+        next(predict(tmp_path / "sequence", "zh/sentiment", str(rows), ["cloze"]))
+    rows.write_text("", encoding="utf-8")
+    assert list(predict(tmp_path / "sequence", "zh/sentiment", str(rows))) == []

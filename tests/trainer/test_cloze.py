@@ -1,6 +1,7 @@
 """Masked models learn exactly what they are scored by: each token of the answer at the first of its masks."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from lm_eval.api.instance import Instance
 
 from zhiling.errors import UserError
+from zhiling.store import read_json, write_json
 from zhiling.trainer.batches import Average
 from zhiling.trainer.cloze import Cloze, encode_cloze, scores_at_masks
 from zhiling.trainer.config import InstructSettings, OptimizerSettings, TrainSettings
@@ -19,6 +21,7 @@ from zhiling.trainer.loss import on_device, token_loss
 from zhiling.trainer.model import load_lm, load_pair
 from zhiling.trainer.predict import predict
 from zhiling.trainer.stages import instruct
+from zhiling.trainer.tokenizer import load_tokenizer
 
 from .conftest import TINY
 
@@ -155,3 +158,13 @@ def test_what_an_encoder_cannot_do_is_refused(
     settings = TrainSettings.model_validate({**TINY, "instruct": {**TINY["instruct"], **changes}})
     with pytest.raises(UserError, match=error):
         instruct(release, encoder, settings, tmp_path / "m")
+
+
+def test_a_tokenizer_without_a_mask_is_one_line(release: Path, encoder: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(encoder, tmp_path / "bare"))
+    about = read_json(bare / "tokenizer_config.json")
+    write_json(bare / "tokenizer_config.json", {k: v for k, v in about.items() if k != "mask_token"})
+    with pytest.raises(UserError, match="bare: its tokenizer has no mask token; set mask_token in its tok"):
+        instruct(release, bare, TrainSettings.model_validate(TINY), tmp_path / "m")
+    with pytest.raises(UserError, match="its tokenizer has no mask token"):
+        scores_at_masks(load_lm(bare), load_tokenizer(bare), [("好", "吗")])

@@ -238,6 +238,21 @@ def test_tokens_are_labelled_and_load_in_a_pipeline(entities: Path, bert: Path, 
     assert [{key: own[key] for key in ("start", "end", "label")} for own in ours] == theirs
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks for it
+@pytest.mark.parametrize("parent", ["bert", "encoder", "pretrained"])
+def test_an_adapter_under_a_token_head_leaves_the_head_whole(
+    entities: Path, request: pytest.FixtureRequest, tmp_path: Path, parent: str
+) -> None:
+    own = settings(head="token", shots_per_class="all", max_steps=2, adapter={"method": "lora", "rank": 2})
+    made = finetune(entities, request.getfixturevalue(parent), own, tmp_path / "m")
+    model, tokenizer = open_classifier(made)
+    assert not any("lora" in name for name, _ in model.named_parameters())
+    names = read_manifest(made, "model")["labels"]
+    fresh = load_classifier(request.getfixturevalue(parent), "token", tokenizer, names, seed=42)
+    head = "score" if parent == "pretrained" else "classifier"
+    assert not torch.equal(getattr(model, head).weight, getattr(fresh, head).weight)
+
+
 def test_macro_f1_counts_labels_that_were_never_said() -> None:
     gold, said = ["a", "a", "b", "c", "a"], ["a", "b", "b", "b", "a"]
     found = accuracy_and_f1(gold, said)

@@ -182,12 +182,40 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_global_one(
     assert "out of memory; micro-batches of" in capsys.readouterr().err
 
 
+def test_a_batch_cut_before_memory_ran_out_is_cut_again(
+    model: Any, rows: Rows, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next batch is made during a step: were it tried as it is, memory would run out twice for one reason."""
+    most = max(m.starts[-1] for m in a_run(rows, tmp_path).batches.batch(0, 1 << 16))
+
+    def greedy(model: Any, micro: OnDevice) -> torch.Tensor:
+        if micro.starts[-1] > most * 0.4:  # half of it, once it is in two parts, is too much
+            raise MemoryError
+        return token_loss(model, micro)
+
+    train(model, replace(a_run(rows, tmp_path, max_steps=4, micro_tokens=most), loss=greedy, validation=[]))
+    assert capsys.readouterr().err.count("out of memory") == 1
+
+
 def test_a_row_that_does_not_fit_alone_is_not_tried_for_ever(model: Any, rows: Rows, tmp_path: Path) -> None:
     def never(model: Any, micro: OnDevice) -> torch.Tensor:
         raise MemoryError
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(UserError, match="step 0: out of memory with one row at a time; use a shorter context or a sm"):
         train(model, replace(a_run(rows, tmp_path), loss=never))
+
+
+def test_weights_whose_validation_loss_is_not_finite_are_never_the_best(
+    model: Any, rows: Rows, tmp_path: Path
+) -> None:
+    def poisoned(model: Any, micro: OnDevice) -> torch.Tensor:
+        return token_loss(model, micro) * (1 if model.training or next(calls) < 1 else float("nan"))
+
+    calls = iter(range(100))
+    run = a_run(rows, tmp_path, epochs=2)
+    with pytest.raises(UserError, match=r"step 9: the loss on validation is not finite \(nan\) after a step on rows"):
+        train(model, replace(run, loss=poisoned, validation=run.batches.batch(0, 1 << 16)))
+    assert [p.name for p in (tmp_path / "best").iterdir()] == ["step-00000005"]
 
 
 SCRIPT = """

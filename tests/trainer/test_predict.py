@@ -52,6 +52,15 @@ def test_lines_csv_and_parquet_say_the_same(pretrained: Path, tmp_path: Path) ->
     assert found[0] == found[1] == found[2]
 
 
+def test_texts_keep_their_own_line_ends(pretrained: Path, tmp_path: Path) -> None:
+    """A line separator inside a JSON text, a quoted line end in a CSV field."""
+    odd = f"{TEXTS[0]}\u2028{TEXTS[1]}\u0085"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": odd}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text(f'text,n\n"{TEXTS[0]},\n{TEXTS[1]}",1\n', encoding="utf-8")
+    found = [next(predict(pretrained, "zh/sentiment", str(tmp_path / f)))["text"] for f in ("a.jsonl", "a.csv")]
+    assert found == [odd, f"{TEXTS[0]},\n{TEXTS[1]}"]
+
+
 def test_standard_input_is_jsonl_or_lines(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for given in (f'{{"text": "{TEXTS[0]}"}}\n', f"{TEXTS[0]}\n"):
@@ -96,6 +105,12 @@ def test_a_prompt_longer_than_the_context_is_cut_from_the_left(model: Any, token
     [
         ("a.jsonl", '{"txt": "好"}\n', r"row 1: no column 'text'; did you mean 'txt'\?"),
         ("a.jsonl", "{\n", r"a\.jsonl:1: not a JSON object; write one object a line"),
+        ("a.json", '[{"text": "好"}]', r"a\.json:1: not a JSON object; write one object a line"),
+        ("a.jsonl", '{"text": 5}\n', r"a\.jsonl: row 1: 'text' is no text but 5; write it as a text"),
+        ("a.csv", "text,n\n好,1,2\n", r"a\.csv:2: its fields are not as many as the header's; quote fields that hold"),
+        ("a.csv", "text,n\n好\n", r"a\.csv:2: its fields are not as many as the header's"),
+        ("a.txt", "好".encode("gbk"), r"a\.txt: not UTF-8 \(byte 0\); save it as UTF-8"),
+        ("a.parquet", b"PAR1", r"a\.parquet: cannot be read \(.*\); give a whole Parquet file"),
         ("b.jsonl", None, r"b\.jsonl: no such file; give a file, or - for standard input"),
     ],
 )
@@ -103,7 +118,7 @@ def test_rows_that_cannot_be_read_are_named(
     pretrained: Path, tmp_path: Path, name: str, content: Any, error: str
 ) -> None:
     if content is not None:
-        (tmp_path / name).write_text(content, encoding="utf-8")
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=error):
         list(predict(pretrained, "zh/sentiment", str(tmp_path / name)))
 

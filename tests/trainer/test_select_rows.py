@@ -51,6 +51,18 @@ def test_an_unknown_template_or_corpus_is_named(release: Path) -> None:
         select_rows(release, "train", InstructSettings(corpora=["review"]), 1)
 
 
+def test_a_few_of_each_class_of_nothing_with_labels_is_refused(
+    make: RecipeMaker, reviews: list[dict[str, str]]
+) -> None:
+    rows = [{"text": f"听说李明去过{place}。{row['text'][:16]}", "types": ["人名"],
+             "entities": [{"start": 2, "text": "李明", "label": "人名"}]}
+            for row, place in zip(reviews[180:220], ["北京", "上海"] * 20, strict=True)]
+    make.corpus(rows)
+    made = build(make.recipe(corpus={"pack": "zh/entities"}, render={"templates_per_row": 1}), make.folder / "out")
+    with pytest.raises(UserError, match="shots_per_class: 16, and no row asked for is of a text with a label; leave"):
+        select_rows(made, "train", InstructSettings(shots_per_class=16), 1)
+
+
 @pytest.fixture(scope="module")
 def two_corpora(reviews: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of one pack and two corpora."""

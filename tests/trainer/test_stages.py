@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from zhiling.errors import UserError
-from zhiling.store import MANIFEST, differences, file_digest, read_manifest
+from zhiling.store import MANIFEST, differences, file_digest, locked, read_manifest
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.model import load_lm
 from zhiling.trainer.stages import finetune, identity, instruct, pretrain
@@ -67,6 +67,7 @@ def test_an_unfinished_run_of_other_settings_is_not_gone_on_with(release: Path, 
     from zhiling.trainer.checkpoint import claim
 
     claim(tmp_path / ".m.work", {"seed": 42, "pretrain": {"epochs": 2}})
+    (tmp_path / ".m.work" / "metrics.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"an unfinished run of other settings \(pretrain\.epochs 2 → 3\.0;"):
         pretrain(release, settings(pretrain={"epochs": 3}), tmp_path / "m")
 
@@ -75,6 +76,29 @@ def test_a_run_refused_before_it_began_holds_no_place(release: Path, bert: Path,
     with pytest.raises(UserError, match="no pack 'zh/sentimen' in it"):
         finetune(release, bert, settings(finetune={"packs": ["zh/sentimen"]}), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_trainings_into_one_folder_do_not_mix(release: Path, tmp_path: Path) -> None:
+    work = tmp_path / ".m.work"
+    work.mkdir()
+    refused = pytest.raises(UserError, match=r"\.m\.work: another training is writing here; wait for it to end")
+    with locked(work), refused:
+        pretrain(release, settings(), tmp_path / "m")
+    assert list(work.iterdir()) == []
+
+
+def test_a_model_of_no_finite_weights_is_not_passed_on_unread(
+    release: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = Path(shutil.copytree(pretrained, tmp_path / "broken"))
+    weights = {name: weight * float("nan") for name, weight in load_file(broken / "model.safetensors").items()}
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    none = settings(finetune={**TINY["instruct"], "shots_per_class": 0})
+    with pytest.raises(UserError, match=r"broken: its loss on validation is not finite \(nan\); give a model whose"):
+        finetune(release, broken, none, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_strangers_folder_is_not_overwritten(release: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from zhiling.store import (
     canonical_json,
     differences,
     digest,
+    locked,
     read_json,
     read_manifest,
     write_jsonl,
@@ -28,6 +29,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise RuntimeError("stop")
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    refused = pytest.raises(UserError, match="another training is writing here; wait for it to end")
+    with locked(tmp_path), refused, locked(tmp_path, "another training"):
+        pass
+    with pytest.raises(BlockingIOError), locked(tmp_path):
+        raise BlockingIOError  # of something else: not said to be another one's
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """`zhiling train`, `sweep`, `predict`: a release to a model, which settings do best, and a model's answers."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,9 +34,8 @@ def pretrain(
     """Train a tokenizer and a model from scratch on a release's texts. A killed run goes on where it was."""
     from zhiling.trainer.stages import pretrain as run
 
-    settings = _settings(recipe)
-    own = settings.pretrain.model_copy(update={"start": start} if start else {})
-    _show(run(release, settings.model_copy(update={"pretrain": own}), out, dry_run), dry_run)
+    settings = _settings(recipe, "pretrain", {"from": str(start) if start else None})
+    _show(run(release, settings, out, dry_run), dry_run)
 
 
 @app.command()
@@ -60,7 +60,7 @@ def finetune(
     recipe: Recipe = None,
     pack: Annotated[list[str] | None, typer.Option("--pack", "-p", help="Rows of this pack only.")] = None,
     template: Annotated[list[str] | None, typer.Option("--template", "-t", help="Rows of this template only.")] = None,
-    shots_per_class: Annotated[str, typer.Option(help="Texts of each class: a number, or all.")] = "all",
+    shots_per_class: Annotated[str | None, typer.Option(help="Texts of each class: a number, or all.")] = None,
     head: Annotated[str | None, typer.Option(help="lm, or a classification head: sequence, token.")] = None,
     dry_run: Dry = False,
 ) -> None:
@@ -68,14 +68,15 @@ def finetune(
     from zhiling.errors import UserError
     from zhiling.trainer.stages import finetune as run
 
-    settings = _settings(recipe)
     if head not in (None, "lm", "sequence", "token"):
         raise UserError("--head", f"'{head}'", "give lm, sequence or token")
-    if shots_per_class != "all" and not shots_per_class.isdecimal():
-        raise UserError("--shots-per-class", f"'{shots_per_class}'", "give a number, or all")
-    asked = {"packs": pack, "templates": template, "shots_per_class": shots_per_class, "head": head}
-    own = settings.finetune.model_copy(update={k: _number(v) for k, v in asked.items() if v and v != "all"})
-    _show(run(release, model, settings.model_copy(update={"finetune": own}), out, dry_run), dry_run)
+    few: str | int | None = shots_per_class
+    if shots_per_class is not None and shots_per_class != "all":
+        if not shots_per_class.isdecimal():
+            raise UserError("--shots-per-class", f"'{shots_per_class}'", "give a number, or all")
+        few = int(shots_per_class)
+    asked = {"packs": pack or None, "templates": template or None, "shots_per_class": few, "head": head}
+    _show(run(release, model, _settings(recipe, "finetune", asked), out, dry_run), dry_run)
 
 
 @app.command("continue")
@@ -95,11 +96,9 @@ def carry_on(
     from zhiling.trainer.distributed import alone
 
     alone("zhiling train continue")
-    settings = _settings(recipe)
     if method is not None and method not in METHODS:
         raise UserError("--method", f"'{method}'", did_you_mean(method, METHODS))
-    own = settings.continual.model_copy(update={"method": method} if method else {})
-    settings = settings.model_copy(update={"continual": own})
+    settings = _settings(recipe, "continual", {"method": method})
     if dry_run:
         cost(model, releases, settings, out)
         return
@@ -160,7 +159,7 @@ def predict(
     from zhiling.trainer.predict import predict as run
 
     for row in run(model, pack, source, template):
-        print(json.dumps(row, ensure_ascii=False))
+        print(json.dumps(row, ensure_ascii=False, default=str))  # a Parquet file has dates and such
 
 
 def _show(folder: Path, dry_run: bool) -> None:
@@ -170,19 +169,20 @@ def _show(folder: Path, dry_run: bool) -> None:
         print(folder)
 
 
-def _number(value: str | list[str]) -> int | str | list[str]:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-def _settings(recipe: Path | None) -> "TrainSettings":
-    """The `train` section of a recipe; defaults where there is no recipe."""
+def _settings(
+    recipe: Path | None, section: str = "", asked: Mapping[str, Any] | None = None
+) -> "TrainSettings":
+    """The `train` section of a recipe, or defaults, with what the command line asks for laid over one part of it."""
     from zhiling.errors import UserError
-    from zhiling.settings import parse, read_yaml
+    from zhiling.settings import Document, parse, read_yaml
     from zhiling.trainer.config import TrainSettings
 
-    if recipe is None:
-        return TrainSettings()
-    document = read_yaml(recipe)
-    if not isinstance(document.data.get("train"), dict):
+    document = read_yaml(recipe) if recipe else Document(Path("train"), {"train": {}}, {})
+    train = document.data.get("train")
+    if not isinstance(train, dict):
         raise UserError(str(recipe), "no `train` section in it", "add one")
-    return parse(TrainSettings, document, document.data["train"], ("train",))
+    given = {key: value for key, value in (asked or {}).items() if value is not None}
+    own = train.get(section) or {}
+    if given and isinstance(own, dict):  # what is no mapping is refused with its line
+        train = {**train, section: {**own, **given}}
+    return parse(TrainSettings, document, train, ("train",))
