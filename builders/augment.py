@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from zhiling.builders.augment_models import back_translation, contextual
-from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, words
+from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, turned, words
 from zhiling.builders.clean import fold
 from zhiling.builders.engines import Piece, Reject, RowGroup, read_output
 from zhiling.errors import one_line
@@ -131,7 +131,7 @@ def _copy(
     job: AugmentJob, row: Row, method: Method, key: str, label_words: frozenset[str], known: frozenset[str]
 ) -> tuple[Row, str | None, str]:
     """A copy of `row`, with the reason and detail of its refusal where it is refused."""
-    kept = sorted({*label_words, *_held_strings(row, job.columns)}, key=len, reverse=True)
+    kept = sorted({*label_words, *_held_strings(row, job.columns)}, key=lambda word: (-len(word), word))
     texts = [name for name, kind in job.columns.items() if kind == "string"]
     names = [name for name in texts if job.settings.columns is None or name in job.settings.columns]
     copy, changes = dict(row), []
@@ -141,11 +141,13 @@ def _copy(
         lost = [w for w in kept if row[name].count(w) != after.count(w)]
         if lost:
             return copy, "lost_protected", f"'{one_line(lost[0], 30)}' is gone or said twice"
-        if fold(after) in known:
+        if method.models and (why := turned(row[name], after, job.language)):
+            return copy, "lost_protected", why
+        if after != row[name] and fold(after) in known:  # what its parent says already is no news
             return copy, "on_another_side", f"'{one_line(after, 40)}' stands in validation or test"
         if after != row[name]:
             changes += [f"{p.before}→{p.after}" for p in parts if p.before != p.after]
-            _move_spans(copy, job.columns, row[name], parts)
+            _move_spans(copy, job.columns, row[name], after, parts)
         copy[name] = after
     if all(fold(copy[name]) == fold(row[name]) for name in names):
         return copy, "unchanged", "nothing in it could be replaced"
@@ -201,14 +203,26 @@ def _pieces(text: str, kept: Sequence[str], language: str) -> list[tuple[str, bo
     return pieces
 
 
-def _move_spans(copy: Row, columns: Columns, before: str, parts: Sequence[Part]) -> None:
+def _move_spans(copy: Row, columns: Columns, before: str, after: str, parts: Sequence[Part]) -> None:
     """Move the spans that were cut from this text to where they now stand."""
     for name in (n for n, kind in columns.items() if kind == "spans"):
         copy[name] = [
-            {**s, "start": _moved(s["start"], parts)}
+            {**s, "start": _now_at(s["text"], s["start"], before, after, parts)}
             if s["start"] is not None and before[s["start"] : s["start"] + len(s["text"])] == s["text"] else s
             for s in copy[name] or ()
         ]
+
+
+def _now_at(word: str, start: int, before: str, after: str, parts: Sequence[Part]) -> int | None:
+    """Where a word of a text stands in its copy: where its part moved; in a text said anew, the same one of several."""
+    at = _moved(start, parts)
+    if after.startswith(word, at):
+        return at
+    at = before.find(word)
+    place = after.find(word)
+    while 0 <= at < start:
+        at, place = before.find(word, at + 1), after.find(word, place + 1)
+    return place if place >= 0 else None
 
 
 def _moved(start: int, parts: Sequence[Part]) -> int:

@@ -53,7 +53,10 @@ def _agreement(
     from sklearn.svm import LinearSVC
 
     model = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), min_df=2), LinearSVC(random_state=0))
-    model.fit([texts[i] for i in labels], list(labels.values()))
+    try:
+        model.fit([texts[i] for i in labels], list(labels.values()))
+    except ValueError:  # no two texts share a letter
+        return None
     place = {rows[i]["id"]: i for i in own}
     parents = model.predict([texts[place[rows[i]["parent_id"]]] for i in copies])
     return round(float(np.mean(parents == model.predict([texts[i] for i in copies]))), 4)

@@ -14,10 +14,16 @@ from typing import Any
 from zhiling.errors import UserError
 from zhiling.seeds import draw
 
-NEGATIONS = frozenset("不没無无非别未莫勿毋否") | {"not", "no", "never", "none", "nor", "without"}
-NUMBER = re.compile(r"[\d０-９]|^[零〇一二三四五六七八九十百千万亿两]+$")
+NEGATIONS = frozenset("不没無无非别未莫勿毋否") | {
+    "not", "no", "never", "none", "nor", "without", "cannot", "nothing", "nobody", "nowhere", "neither",
+}
+NUMBER = re.compile(  # 两百斤 is one word for jieba, and so is 一直: either stays
+    r"[\d零〇一二三四五六七八九十百千万亿两]|^(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
+    r"(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|hundred|thousand|million|billion)$"
+)
+DIGITS = re.compile(r"\d+")
 HAN = re.compile(r"[\u4e00-\u9fff]")
-WORD = re.compile(r"\w+|\W", re.UNICODE)
+WORD = re.compile(r"\w+(?:['’]\w+)*|\W")  # don't is one word
 COMMON = 100  # in the counts of jieba's dictionary
 Candidates = Callable[[str], Sequence[str]]
 
@@ -35,11 +41,21 @@ Say = Callable[[Sequence[tuple[str, bool]], str, Sequence[str]], list[Part]]
 
 
 def must_stay(word: str) -> bool:
-    """Whether a word is a number or a negation, or ends in n't: replaced, it would turn the label round."""
-    lower = word.lower()
-    return bool(NUMBER.search(word)) or lower.endswith("n't") or any(
-        lower == n or (len(n) == 1 and n in word) for n in NEGATIONS
-    )
+    """Whether a word holds a number or a negation: replaced, it would turn the label round."""
+    return bool(NUMBER.search(word.lower())) or _is_negation(word)
+
+
+def _is_negation(word: str) -> bool:
+    lower = word.lower().replace("’", "'")
+    return lower.endswith("n't") or any(lower == n or (len(n) == 1 and n in word) for n in NEGATIONS)
+
+
+def turned(before: str, after: str, language: str) -> str | None:
+    """What a text has lost or gained as a whole was said anew: numbers in digits, or a negation; None where neither."""
+    if sorted(DIGITS.findall(before)) != sorted(DIGITS.findall(after)):
+        return "a number is gone or new"
+    negations = [sum(map(_is_negation, words(text, language))) for text in (before, after)]
+    return None if negations[0] == negations[1] else "a negation is gone or new"
 
 
 def words(text: str, language: str) -> list[str]:

@@ -22,7 +22,6 @@ from typing import IO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import zstandard
 
 from zhiling.builders import databases, hub, tagged
 from zhiling.builders.engines import Piece, Reject
@@ -40,6 +39,7 @@ BATCH_ROWS = 16_384
 LOOKED_AT = 10_000  # lines, before a file counts as one that cannot be read
 LINES: tuple[Format, ...] = ("jsonl", "tsv", "text")  # every line a row
 MANY: tuple[Format, ...] = (*LINES, "parquet", "arrow")  # of which many rows are read at once
+PACKED = (".gz", ".zst", ".zip")
 ENDINGS: dict[str, Format] = {
     ".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet", ".arrow": "arrow", ".txt": "text", ".conll": "conll", ".bio": "conll",
@@ -76,11 +76,17 @@ def plan_sources(
         return [Source(unit.shown, databases.digest_rows(corpus.sql, place, unit.shown), 0, (unit,))]
     sources: list[Source] = []
     complaints = []
+    met: set[tuple[Path, str | None]] = set()
     for file in corpus.files:
         for name, path in resolve(file.path, base):
             named = replace(unit, path=path, shown=name, fixed=file.set, split=file.split)
             units = list(_members(named, file))
-            complaints += [_first_complaint(each) for each in units]
+            for each in units:
+                if (path.resolve(), each.member) in met:
+                    raise UserError(each.shown, "two entries of `files` lead to it", "let one of them leave it out")
+                met.add((path.resolve(), each.member))
+                complaints.append(_first_complaint(each))
+                _check_unpacks(each)
             sources.append(_cut(units, path, name))
     _check_readable(sources[0].shown, complaints)
     return sources
@@ -99,10 +105,13 @@ def resolve(path: str, base: Path) -> list[tuple[str, Path]]:
         if ".." in Path(inner).parts or Path(inner).is_absolute():
             raise UserError(path, "leads out of the package", "name a file inside it")
         base, prefix = Path(next(iter(spec.submodule_search_locations))), f"package:{package}/"
-    if not glob.has_magic(inner):
-        if not (base / inner).is_file():
-            raise UserError(path, "no such file", "check the path (it is relative to the recipe)")
+    if (base / inner).is_file():  # whatever its name looks like
         return [(path, base / inner)]
+    if not glob.has_magic(inner):
+        saw, do = "no such file", "check the path (it is relative to the recipe)"
+        if (base / inner).is_dir():
+            saw, do = "a folder", f"say which files in it: `{path.rstrip('/')}/*.jsonl`"
+        raise UserError(path, saw, do)
     found = sorted(glob.glob(inner, root_dir=base, recursive=True))  # noqa: PTH207 (absolute patterns too)
     files = [(prefix + Path(name).as_posix(), base / name) for name in found if (base / name).is_file()]
     if not files:
@@ -130,7 +139,7 @@ def _members(unit: Unit, file: SourceFile) -> Iterator[Unit]:
 
 
 def _format(path: Path, shown: str) -> Format:
-    endings = [e.lower() for e in path.suffixes if e.lower() not in (".gz", ".zst")]
+    endings = [e.lower() for e in path.suffixes if e.lower() not in PACKED]
     if not endings or endings[-1] not in ENDINGS:
         known = ", ".join(ENDINGS)
         raise UserError(shown, "its ending tells no format", f"give `format:` or one of the endings {known}")
@@ -139,8 +148,7 @@ def _format(path: Path, shown: str) -> Format:
 
 def _cut(units: list[Unit], path: Path, shown: str) -> Source:
     """Digest a file and cut it at line ends, so that several workers can read it; what is no line a row stays whole."""
-    packed = path.suffix.lower() in (".gz", ".zst", ".zip")
-    whole = packed or units[0].format not in (*LINES, "people_daily")
+    whole = path.suffix.lower() in PACKED or units[0].format not in (*LINES, "people_daily")
     sha, parts, offset, line = hashlib.sha256(), [], 0, 1
     with path.open("rb") as f:
         while chunk := f.read(CHUNK_BYTES):
@@ -156,11 +164,10 @@ def open_source(path: Path, member: str | None = None) -> IO[bytes]:
     """A file's bytes, unpacked where it ends in .gz, .zst or .zip (then those of one file in it)."""
     if member is not None:
         return zipfile.ZipFile(path).open(member)
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
-    if path.suffix == ".zst":
-        raw = path.open("rb")
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+    if path.suffix.lower() == ".zst":  # Arrow says where a stream is cut short; zstandard's own reader just ends
+        return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))
     return path.open("rb")
 
 
@@ -201,35 +208,49 @@ def _opened(unit: Unit) -> Iterator[IO[bytes]]:
     assert unit.path is not None
     try:
         with open_source(unit.path, unit.member) as f:
-            yield f
-    except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, RuntimeError, zstandard.ZstdError) as error:
+            yield f if f.seekable() or unit.format not in ("parquet", "arrow") else io.BytesIO(f.read())
+    except (EOFError, OSError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the archive's
+            raise
         raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
+
+
+def _check_unpacks(unit: Unit) -> None:
+    """Unpack a packed file to its end: one that was cut short is found before anything is built."""
+    if unit.path is not None and unit.path.suffix.lower() in PACKED:
+        with _opened(unit) as f:
+            while f.read(CHUNK_BYTES):
+                pass
 
 
 def _check_readable(shown: str, complaints: Sequence[str | None]) -> None:
     """Raise UserError where none of a corpus's files begins with a row that can be read."""
     if None not in complaints:
-        raise UserError(shown, f"no row can be read ({complaints[0]})", "see its format and encoding")
+        do = "see its format (JSON: an object a line) and encoding"
+        raise UserError(shown, f"no row can be read ({complaints[0]})", do)
 
 
 def _first_complaint(unit: Unit) -> str | None:
-    """None where a row can be read and has the columns that the recipe asks for; else what the first line suffers from.
+    """None where rows can be read and have the columns that the recipe asks for; else what the first line suffers from.
 
-    Raises UserError where a column is not there.
+    Raises UserError where a column is in none of the rows that are looked at.
     """
     retrieve, named = unit.corpus.retrieve, unit.corpus.columns
     filled = {retrieve.into, retrieve.sources} - set(named) if retrieve else set()  # a source may leave these out
     wanted = [named.get(c, c) for c in unit.columns if c not in unit.fixed and c not in filled]
     wanted += [c for c in _named_beside(unit.corpus) if c not in unit.columns]
-    complaint = "nothing in it"
+    complaint, first = "nothing in it", None
     for n, (source, row) in enumerate(islice(_raw_rows(unit), LOOKED_AT)):
         if isinstance(row, dict):
-            for column in wanted:
-                if lookup(row, column) is None and column not in row:
-                    raise UserError(source, f"no column '{column}'", did_you_mean(column, row))
-            return None
-        complaint = row.why if n == 0 else complaint
-    return complaint
+            first = first or (source, row)
+            wanted = [c for c in wanted if lookup(row, c) is None and c not in row]
+            if not wanted:
+                return None
+        elif n == 0:
+            complaint = row.why
+    if first is None:
+        return complaint
+    raise UserError(first[0], f"no column '{wanted[0]}'", did_you_mean(wanted[0], first[1]))
 
 
 def _named_beside(corpus: CorpusSettings) -> list[str]:
@@ -258,7 +279,10 @@ def _where(unit: Unit, piece: Piece) -> Piece:
     """The rows that the recipe's condition keeps, the others rejected."""
     if unit.corpus.where is None:
         return piece
-    kept = pa.array(databases.fits(piece.table, unit.corpus.where), pa.bool_())
+    try:
+        kept = pa.array(databases.fits(piece.table, unit.corpus.where), pa.bool_())
+    except ValueError as error:  # a value that it cannot be asked of
+        raise UserError(f"corpus '{unit.corpus.name}': where", str(error), "mend the condition (TRY_CAST?)") from None
     left_out = [
         Reject("screen", "where", "does not fit `where:`", r["source"], r["corpus"], {c: r[c] for c in unit.columns})
         for r in piece.table.filter(pc.invert(kept)).to_pylist()

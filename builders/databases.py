@@ -2,21 +2,22 @@
 
 SQLite and PostgreSQL are read through DuckDB and its scanner extensions; where there is none, Python's own driver reads
 the file, psycopg the server. A recipe may come from a stranger: its query sees the one database that it names,
-read-only, its condition sees one table, and neither can open a file, the network or another database.
+read-only, its condition sees one row at a time, and neither can open a file, the network or another database.
 """
 
 import hashlib
 import importlib.util
+import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from zhiling.builders.sources import Row, SqlSource
+from zhiling.builders.sources import Row, SqlSource, plain
 from zhiling.errors import UserError, one_line
 from zhiling.store import canonical_json
 
@@ -24,19 +25,27 @@ ALONE: dict[str, Any] = {
     "enable_external_access": "false", "python_enable_replacements": "false", "lock_configuration": "true",
 }
 BATCH = 4_096
-PLACE = "place in the table"
+PLACE, STRETCH = "place in the table", "stretch of a corpus"  # no condition names them: it sees a row at a time
+QUOTED = re.compile(r"'[^']*'")
+UNSTEADY = re.compile(
+    r"\b(?:random|(?:gen_random_)?uuid(?:v[47])?|now|today|get_current_\w+)\s*\(|\bcurrent_(?:date|time|timestamp)\b",
+    re.IGNORECASE,
+)
 
 
 def fits(table: pa.Table, condition: str) -> list[bool]:
     """Which rows of `table` a SQL condition keeps; null counts as no. Raises ValueError with what is wrong in it."""
     import duckdb
 
+    if unsteady := UNSTEADY.search(QUOTED.sub("", condition)):
+        raise ValueError(f"{unsteady.group().rstrip('( ')}: chance or the clock would keep other rows each time")
     with duckdb.connect(config=ALONE) as db:
-        db.register("rows", table.append_column(PLACE, pa.array(range(len(table)), pa.int64())))
+        db.register(STRETCH, table.append_column(PLACE, pa.array(range(len(table)), pa.int64())))
         try:
-            kept = {place for (place,) in db.execute(f'SELECT "{PLACE}" FROM rows WHERE ({condition})').fetchall()}
+            found = db.execute(f'SELECT "{PLACE}" FROM "{STRETCH}" WHERE ({condition}\n)').fetchall()
         except duckdb.Error as error:
             raise ValueError(one_line(str(error), 160)) from None
+    kept = {place for (place,) in found}
     return [place in kept for place in range(len(table))]
 
 
@@ -56,7 +65,9 @@ def digest_rows(sql: SqlSource, path: Path | None, shown: str) -> str:
     """sha256 of all that the query gives: a database has no revision of its own."""
     sha = hashlib.sha256(sql.query.encode())
     for _, row in read(sql, path, shown):
-        sha.update(canonical_json(row).encode("utf-8", "surrogatepass"))
+        assert isinstance(row, dict)
+        said = {name: value.hex() if isinstance(value, bytes) else value for name, value in row.items()}
+        sha.update(canonical_json(said).encode("utf-8", "surrogatepass"))
     return sha.hexdigest()
 
 
@@ -113,10 +124,11 @@ def _row(names: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: a number of any precision as a number, a date and what else there is as text."""
-    if isinstance(value, Decimal):
-        return float(value)
-    return value if isinstance(value, str | int | float | bool | list | dict | None) else str(value)
+    """A value as JSON has it, what else there is as text; what is no finite number as nothing."""
+    value = plain(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | list | dict | bytes | None) else str(value)
 
 
 def _load(db: Any, kind: str) -> bool:

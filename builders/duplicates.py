@@ -78,10 +78,10 @@ WITH refused AS (
 SELECT unit, "row", group_id, side,
        CASE WHEN refusal IS NOT NULL THEN refusal WHEN place > 1 THEN 'duplicate'
             WHEN $keep = 'one' AND group_place > 1 THEN 'near_duplicate' ELSE 'keep' END AS verdict,
-       CASE refusal WHEN 'ties_two_sides' THEN 'nearly equals rows on two sides of the previous release'
+       CASE refusal WHEN 'ties_two_sides' THEN 'near to, or tied to, rows on two sides of the previous release'
             WHEN 'stands_in_another_split' THEN 'its text or a near duplicate stands in the ' || side || ' split'
-            WHEN 'label_conflict' THEN 'the same text stands elsewhere with another label'
-            WHEN 'label_outvoted' THEN 'most rows of this text are labelled ' || replace(winner, chr(31), ', ')
+            WHEN 'label_conflict' THEN 'the same text{too} stands elsewhere with another label'
+            WHEN 'label_outvoted' THEN 'most rows of this text{too} are labelled ' || replace(winner, chr(31), ', ')
             ELSE CASE WHEN place > 1 THEN 'same text as ' || first_source ELSE 'near duplicate of ' || first_near END
        END AS detail
 FROM placed
@@ -179,7 +179,8 @@ def judge_rows(
             _stratify(db, split, seed)
         policy = {"policy": clean.label_conflicts, "keep": near.keep if near else "all"}
         with atomic(out) as part:
-            _write(db.sql(VERDICTS.format(within=within), params=policy).to_arrow_reader(65_536), part)
+            too = " or a near duplicate" if within == "group_id" else ""
+            _write(db.sql(VERDICTS.format(within=within, too=too), params=policy).to_arrow_reader(65_536), part)
         _write_lists(db, given, within, out.parent / "review")
         found = db.execute(LEAK).fetchone()
         assert found is not None

@@ -6,15 +6,17 @@ that nobody mapped stops the build, unless the recipe rejects such rows.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import pyarrow as pa
 
 from zhiling.builders.engines import Piece, Reject
 from zhiling.builders.screen import masked, screen
-from zhiling.builders.sources import SIDES, Cast, Malformed, Row, Unit
+from zhiling.builders.sources import SIDES, Cast, Malformed, Row, Unit, in_utc
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import ColumnType, corpus_schema
 from zhiling.store import canonical_json
@@ -30,6 +32,7 @@ CASTS: dict[Cast, Callable[[str], Any]] = {
     "tabs": lambda text: text.split("\t"), "commas": lambda text: [part.strip() for part in text.split(",")],
     "spaces": str.split,
 }
+SECONDS = re.compile(r"\d{9,10}(\.\d+)?")  # since 1970; fewer digits are a year or a date (20240131)
 
 
 def read_schema(columns: Mapping[str, ColumnType]) -> pa.Schema:
@@ -49,9 +52,12 @@ def fit_rows(unit: Unit, rows: Iterable[Row]) -> Piece:
 def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict[str, Any] | Reject:
     """One source row as a corpus row, or why it cannot be one."""
     def reject(reason: str, detail: str) -> Reject:
-        shown = json.loads(json.dumps(raw if isinstance(raw, dict) else {"raw": raw.text}, default=str))
-        kept, said = masked(shown, unit.screen), masked(detail, unit.screen)
-        return Reject("read", reason, said, source, unit.corpus.name, kept)
+        try:
+            shown = json.loads(json.dumps(raw if isinstance(raw, dict) else {"raw": raw.text}, default=str))
+            kept = masked(shown, unit.screen)
+        except RecursionError:
+            kept = {"raw": "nested too deep"}
+        return Reject("read", reason, masked(detail, unit.screen), source, unit.corpus.name, kept)
 
     if isinstance(raw, Malformed):
         return reject(raw.reason, raw.why)
@@ -61,11 +67,11 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
         value = unit.fixed[column] if column in unit.fixed else lookup(raw, name)
         if unit.corpus.retrieve is not None:
             value = unit.corpus.retrieve.given(column, value)
-        if value is None:
+        if value is None or value != value:  # as tables without null write it: not a number
             return reject("missing_column", f"no '{name}'")
         try:
             fitted = _fit(_cast(value, unit.corpus.casts.get(column)), kind)
-        except (ValueError, OverflowError, RecursionError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             return reject("cannot_cast", f"'{name}': {one_line(str(error))}")
         if fitted is None:
             return reject("wrong_type", f"'{name}' is a {type(value).__name__}, not a {kind}")
@@ -84,9 +90,12 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
         return reject("empty", "no text in any column")
     try:
         aside = _aside(unit, raw, fields)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         return reject("unusable_value", str(error))
-    seen = screen(fields, unit.columns, unit.language, unit.screen)
+    try:
+        seen = screen(fields, unit.columns, unit.language, unit.screen)
+    except RecursionError:
+        return reject("malformed", "nested too deep")
     if seen.refusal is not None:
         return Reject("screen", *seen.refusal, source, unit.corpus.name, seen.fields)
     try:
@@ -104,10 +113,11 @@ def _aside(unit: Unit, raw: Mapping[str, Any], fields: Mapping[str, Any]) -> dic
     """The row's own side, ties and time. Raises ValueError where its source says something else there."""
     corpus, own, time = unit.corpus, unit.split, None
     if corpus.split_column is not None:
-        said = str(raw.get(corpus.split_column)).strip().lower()
-        if said not in SIDES:
+        value = lookup(raw, corpus.split_column)
+        said = "" if value is None else str(value).strip().lower()
+        if said and said not in SIDES:
             raise ValueError(f"'{corpus.split_column}' is '{one_line(said, 40)}', not a split")
-        own = SIDES[said]
+        own = SIDES[said] if said else own  # a source may give some rows a side and not the others
     ties = []
     for column in [corpus.together] if isinstance(corpus.together, str) else corpus.together or []:
         value = lookup(raw, column)
@@ -117,7 +127,7 @@ def _aside(unit: Unit, raw: Mapping[str, Any], fields: Mapping[str, Any]) -> dic
         if value not in ("", []):  # rows have nothing in common in what is empty
             ties.append(_hashed(["tie", corpus.name, column, _as_set(value)]))
     if corpus.time is not None:
-        time = _moment(raw.get(corpus.time), corpus.time)
+        time = _moment(lookup(raw, corpus.time), corpus.time)
     return {"_own": own, "_ties": ties, "_time": time}
 
 
@@ -130,14 +140,14 @@ def _as_set(value: Any) -> Any:
 
 
 def _moment(value: Any, column: str) -> str:
-    """A time as ISO 8601, from ISO text, a date or seconds since 1970. Raises ValueError."""
+    """A time as ISO 8601, from ISO text, a date or seconds since 1970, as number or text. Raises ValueError."""
+    said = str(value).strip()
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC).replace(tzinfo=None).isoformat()
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
+        if SECONDS.fullmatch(said):
+            return in_utc(datetime.fromtimestamp(float(said), UTC)).isoformat()
+        return in_utc(datetime.fromisoformat(said)).isoformat()
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"'{column}' is '{one_line(str(value), 40)}', not a time") from None
+        raise ValueError(f"'{column}' is '{one_line(said, 40)}', not a time") from None
 
 
 def lookup(row: Mapping[str, Any], name: str) -> Any:
@@ -162,17 +172,25 @@ def _cast(value: Any, cast: Cast | None) -> Any:
 def _fit(value: Any, kind: ColumnType) -> Any:
     """`value` as a column of `kind` holds it; None where it cannot."""
     if kind in ("string", "label"):
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return None
-        return value if isinstance(value, str) else str(value)
+        if isinstance(value, bool):
+            return str(value).lower() if kind == "label" else None  # as JSON writes it
+        return str(value) if isinstance(value, str | int | float) else None
     if kind == "strings":
         good = isinstance(value, list) and all(isinstance(v, str) for v in value)
         return value if good else None
     if kind == "spans":
-        good = isinstance(value, list) and all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in value)
-        keys = ("start", "text", "label")
-        return [{key: v.get(key) for key in keys} for v in value] if good else None
+        return list(map(_span, value)) if isinstance(value, list) else None
     return canonical_json(value)
+
+
+def _span(value: Any) -> dict[str, Any]:
+    """A span as a column holds it. Raises ValueError where it is none."""
+    start, text, label = map(value.get, ("start", "text", "label")) if isinstance(value, dict) else (None, None, None)
+    if isinstance(start, float) and start.is_integer():  # as tables write whole numbers beside none
+        start = int(start)
+    if not isinstance(text, str) or type(start) not in (int, NoneType) or type(label) not in (str, int, NoneType):
+        raise ValueError("a span has a `text`, a `start` that is a whole number or none, and a `label` or none")
+    return {"start": start, "text": text, "label": label if label is None else str(label)}
 
 
 def row_id(corpus: str, fields: Mapping[str, Any]) -> str:

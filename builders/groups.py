@@ -93,13 +93,15 @@ def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 
 def _read_sides(db: Any, graph: Graph) -> None:
-    """Mark the nodes that had a side in the previous release; a tie has its old rows' side."""
+    """Mark the nodes that had a side in the previous release; a tie has its old rows' side, if they have but one."""
     for key, side in db.execute(OLD_SIDES).fetchall():
         if key in graph.numbers:
             graph.sides[graph.numbers[key]] = side
+    tied: dict[int, set[str]] = defaultdict(set)
     for a, b in graph.edges:
         if b in graph.ties and a in graph.sides:
-            graph.sides[b] = graph.sides[a]
+            tied[b].add(graph.sides[a])
+    graph.sides |= {tie: min(sides) for tie, sides in tied.items() if len(sides) == 1}
 
 
 def _parted(

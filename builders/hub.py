@@ -1,9 +1,10 @@
 """Datasets that `datasets.load_dataset` opens: of the Hub, pinned to the commit that is read, or of a local folder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from zhiling.builders.sources import HubSource, Row
+from zhiling.builders.sources import HubSource, Row, plain
 from zhiling.errors import UserError, one_line
 from zhiling.store import digest, files_below
 
@@ -45,8 +46,16 @@ def read(hub: HubSource, shown: str) -> Iterator[Row]:
         for column, feature in (data.features or {}).items()
         if isinstance(feature, datasets.ClassLabel)
     }
-    for number, row in enumerate(data, 1):
+    for number, row in enumerate(_read_on(data, shown), 1):
         for column, known in names.items():
             if isinstance(row.get(column), int) and 0 <= row[column] < len(known):
                 row[column] = known[row[column]]
-        yield f"{shown}:{hub.split}:{number}", row
+        yield f"{shown}:{hub.split}:{number}", plain(row)
+
+
+def _read_on(data: Iterable[dict[str, Any]], shown: str) -> Iterator[dict[str, Any]]:
+    """The rows as they come: the library reads as it goes. Raises UserError where it cannot go on."""
+    try:
+        yield from data
+    except Exception as error:  # as above
+        raise UserError(shown, f"cannot be read to its end ({one_line(str(error), 160)})", "see its files") from None

@@ -22,8 +22,8 @@ MASKS: dict[Kind, str] = {
     "id_number": "[ID_NUMBER]", "bank_card": "[BANK_CARD]", "mobile": "[MOBILE]", "email": "[EMAIL]",
     "secret_url": "[URL]", "ip": "[IP]", "name": "[NAME]",
 }
-NARROW = {ord("０") + i: str(i) for i in range(10)} | {ord("＠"): "@", ord("．"): ".", ord("：") : ":", ord("－"): "-"}
-WORTH_A_LOOK = re.compile(r"\d[\d -]{5}|@|://|\d\.\d+\.\d|[0-9a-fA-F]:")
+NARROW = {ord("０") + i: str(i) for i in range(10)} | str.maketrans("＠．－Ｘｘ", "@.-Xx")
+WORTH_A_LOOK = re.compile(r"\d[\d -]{5}|@|[:：]//|\d\.\d+\.\d|[0-9a-fA-F]:")
 PERHAPS = (  # at least what WORTH_A_LOOK finds in a narrowed text, for Arrow's engine (RE2) over whole columns
     r"\p{Nd}[\p{Nd} \-－]{5}|[@＠]|[:：]//|\p{Nd}[.．]\p{Nd}+[.．]\p{Nd}|[0-9a-fA-F０-９][:：]"
 )
@@ -61,8 +61,10 @@ def is_id_number(text: str) -> bool:
     """Whether 18 characters are a Chinese identity number: a real date of birth and the right check character."""
     weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
     try:
-        date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
+        born = date(int(text[6:10]), int(text[10:12]), int(text[12:14]))
     except ValueError:
+        return False
+    if not 1850 <= born.year < 2100:
         return False
     total = sum(w * int(c) for w, c in zip(weights, text[:17], strict=True))
     return "10X98765432"[total % 11] == text[17].upper()
@@ -88,7 +90,7 @@ def _is_address(text: str) -> bool:
 PATTERNS: dict[Kind, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "secret_url": (
         re.compile(
-            r"https?://(?:[^\s/@]+:[^\s/@]+@[^\s，。）)]+|[^\s，。）)]*[?&#;](?:access_?token|token|api_?key|key|secret|"
+            r"https?[:：]//(?:[^\s/@]+[:：][^\s/@]+@[^\s，。）)]+|[^\s，。）)]*[?&#;](?:access_?token|token|api_?key|key|secret|"
             r"sig|signature|password|passwd|pwd|auth|session(?:id)?|sid)=[^\s，。）)]+)", re.IGNORECASE
         ),
         lambda _: True,
@@ -99,10 +101,11 @@ PATTERNS: dict[Kind, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     ),
     "id_number": (re.compile(r"(?<!\d)[1-9]\d{16}[\dXx](?!\d)"), is_id_number),
     "bank_card": (re.compile(r"(?<!\d)\d(?:[ -]?\d){15,18}(?!\d)"), is_card_number),
-    "mobile": (re.compile(r"(?<!\d)(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?!\d)"), lambda _: True),
+    "mobile": (re.compile(r"(?<!\d)(?<!\d\.)(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?!\d)"), lambda _: True),
     "ip": (
         re.compile(
-            r"(?<![A-Za-z0-9_.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4})(?![A-Za-z0-9_.:])"
+            r"(?<![A-Za-z0-9_.])\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z0-9_]|\.\d)"
+            r"|(?<![A-Za-z0-9_.:])(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9_:]|\.\d)"
         ),
         _is_address,
     ),

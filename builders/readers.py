@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from zhiling.builders.sources import Format, Malformed, Row, Unit
+from zhiling.builders.sources import Format, Malformed, Row, Unit, plain
 from zhiling.errors import UserError, one_line
 
 MAX_LINE = 16 * 2**20   # bytes; a longer line is read in pieces, each of them malformed
@@ -50,8 +50,22 @@ class Cells:
 
     def rows(self, unit: Unit) -> Iterator[Row]:
         """Where each row stands, and its values."""
-        for number, row in enumerate(self.table.to_pylist(), self.first):
-            yield f"{unit.shown}:{number}", row
+        schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in self.table.schema])
+        for number, row in enumerate(self.table.cast(schema, safe=False).to_pylist(), self.first):
+            yield f"{unit.shown}:{number}", plain(row)
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """A type without nanoseconds, which Python's own times do not have (pandas's do, where it is loaded)."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_in_microseconds(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_in_microseconds(kind.value_type)))
+    if getattr(kind, "unit", None) != "ns":
+        return kind
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    return pa.time64("us") if pa.types.is_time(kind) else pa.duration("us")
 
 
 def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Iterator[Lines]:
@@ -59,7 +73,7 @@ def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Itera
     header, number, offset, at = unit.corpus.header, unit.first_line, unit.offset, 0
     if kind == "tsv" and header is None:
         first = file.readline(MAX_LINE)
-        header, at = _decode(first, unit.corpus.encoding).rstrip("\r\n").split("\t"), len(first)
+        header, at = _header(first, unit), len(first)
         if offset == 0:
             offset, number = at, 2
     if offset != at:
@@ -80,6 +94,14 @@ def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Itera
             raw, size = [], 0
     if raw:
         yield Lines(raw, number, kind, header)
+
+
+def _header(line: bytes, unit: Unit) -> list[str]:
+    try:
+        return _decode(line, unit.corpus.encoding).rstrip("\r\n").split("\t")
+    except UnicodeDecodeError as error:
+        saw = f"not {unit.corpus.encoding.upper()} (byte {error.start} of the line)"
+        raise UserError(f"{unit.shown}:1", saw, "give the corpus its `encoding:`") from None
 
 
 def _line(raw: bytes, kind: Format, header: list[str] | None, encoding: str) -> dict[str, Any] | Malformed:
@@ -124,7 +146,8 @@ def read_csv(file: IO[bytes], unit: Unit) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield f"{unit.shown}:{start}", Malformed("", f"not valid CSV ({error})")
+            lines_lost = f"; lines {start} to {reader.line_num} are lost" if reader.line_num > start else ""
+            yield f"{unit.shown}:{start}", Malformed("", f"not valid CSV ({error}){lines_lost}")
             continue
         if header is None:
             header = cells

@@ -78,18 +78,27 @@ def masked(value: Any, settings: ScreenSettings, found: Mapping[str, list[Found]
         return value
     done = {k: masked(v, settings) for k, v in value.items()}
     for column, spans in value.items():
-        if isinstance(spans, list) and any(isinstance(s, dict) and s.get("start") is not None for s in spans):
-            done[column] = [_realigned(s, value, done, found or {}) for s in spans]
+        if isinstance(spans, list) and any(map(_is_placed, spans)):
+            found = found or {k: find(v, personal) for k, v in value.items() if isinstance(v, str)}
+            done[column] = [
+                _realigned(span, value, done, found) or kept for span, kept in zip(spans, done[column], strict=True)
+            ]
     return done
 
 
+def _is_placed(span: Any) -> bool:
+    """Whether something in a list is a span that says where it stands."""
+    return isinstance(span, dict) and isinstance(span.get("text"), str) and type(span.get("start")) is int
+
+
 def _realigned(
-    span: dict[str, Any], before: Mapping[str, Any], after: Mapping[str, Any], found: Mapping[str, list[Found]]
-) -> dict[str, Any]:
-    """A span where it stands in the masked text of the column that it was cut from."""
-    start, end = span.get("start"), (span.get("start") or 0) + len(span["text"])
-    for column, finds in found.items():
-        if start is not None and before[column][start:end] == span["text"]:
-            first, last = moved(start, finds), moved(end, finds, end=True)
-            return {**span, "start": first, "text": after[column][first:last]}
-    return span
+    span: Any, before: Mapping[str, Any], after: Mapping[str, Any], found: Mapping[str, list[Found]]
+) -> dict[str, Any] | None:
+    """A span where it stands in the masked text of the column that it was cut from; None where it was cut from none."""
+    if _is_placed(span) and span["start"] >= 0:
+        start, end = span["start"], span["start"] + len(span["text"])
+        for column, finds in found.items():
+            if before[column][start:end] == span["text"]:
+                first, last = moved(start, finds), moved(end, finds, end=True)
+                return {**span, "start": first, "text": after[column][first:last]}
+    return None

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -60,6 +62,8 @@ class SqlSource(Settings):
 
 def _written(value: Any) -> Any:
     """Numbers as they are written: YAML takes the 1 of `1: positive` for one."""
+    if isinstance(value, bool | float) or value is None:  # how it was written is lost
+        raise ValueError("put it in quotes: YAML takes yes, true, 1.0 and null for something else than words")
     return str(value) if type(value) is int else value
 
 
@@ -129,3 +133,20 @@ class Malformed:
 
 
 Row = tuple[str, dict[str, Any] | Malformed]  # where it stands, and what stands there
+
+
+def in_utc(moment: datetime) -> datetime:
+    """A time without zone, as rows' times are compared: what has a zone in UTC, what has none as it is."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def plain(value: Any) -> Any:
+    """A source's value as JSON has it: a number of any precision as a number, a date or a time as text."""
+    if isinstance(value, Decimal):
+        exponent = value.as_tuple().exponent
+        return int(value) if isinstance(exponent, int) and exponent >= 0 else float(value)
+    if isinstance(value, date | time | timedelta):  # a datetime is a date
+        return str(value)
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from zhiling.builders.engines import Piece, Reject, RowGroup
+from zhiling.builders.sources import in_utc
 from zhiling.rows import SPLIT_FIELDS, SPLITS, Columns, Split, conform, split_schema
 from zhiling.seeds import draw, draw_array
 from zhiling.settings import Settings
@@ -42,6 +43,17 @@ class TimeSettings(Settings):
 
     validation: date | datetime | None = None
     test: date | datetime
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _as_rows_have_it(cls, at: date | datetime | None) -> date | datetime | None:
+        return in_utc(at) if isinstance(at, datetime) else at
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.validation is not None and self.validation.isoformat() >= self.test.isoformat():
+            raise ValueError("`validation` begins before `test` does")
+        return self
 
 
 class SplitSettings(Settings):

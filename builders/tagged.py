@@ -29,7 +29,7 @@ def read_conll(file: IO[bytes], unit: Unit) -> Iterator[Row]:
             line, broken = "?", broken or f"line {number} is not {unit.corpus.encoding.upper()} (byte {error.start})"
         cells = line.split()
         if cells and cells[0] != "-DOCSTART-":
-            if not tokens and not broken:
+            if not tokens:
                 start = number
             if len(cells) < 2 and not broken:
                 broken = f"line {number} has a token and no tag"
@@ -89,6 +89,8 @@ def _sentence(line: str) -> dict[str, Any] | Malformed:
         if match is None:
             return Malformed(one_line(line, 200), f"'{one_line(part, 40)}' is not word/tag")
         opens, word, tag, closes = match.groups()
+        if (opens and opened >= 0) or (closes and not opens and opened < 0):
+            return Malformed(one_line(line, 200), f"a bracket at '{one_line(part, 40)}' has no other")
         if opens:
             opened = len(text)
         inside = opened >= 0
@@ -102,5 +104,7 @@ def _sentence(line: str) -> dict[str, Any] | Malformed:
             if closes in NAMED and inside:
                 spans.append({"start": opened, "text": text[opened:], "label": NAMED[closes]})
             opened = -1
-        previous = tag
+        previous = "" if inside else tag  # a name inside brackets is no span that could go on
+    if opened >= 0:
+        return Malformed(one_line(line, 200), "a bracket that is never closed")
     return _row(text, spans)

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RecipeMaker
-from zhiling.builders.augment import _moved, _pieces
-from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, words
+from zhiling.builders.augment import _move_spans, _moved, _pieces
+from zhiling.builders.augmenters import Part, keyed_augmenter, must_stay, turned, words
 from zhiling.builders.pipeline import build
 from zhiling.errors import UserError
 from zhiling.store import read_manifest
@@ -98,8 +98,45 @@ def test_what_cannot_be_said_otherwise_is_rejected(make: RecipeMaker, tmp_path: 
 
 
 def test_numbers_and_negations_must_stay() -> None:
-    assert all(map(must_stay, ["不好", "没", "3", "十二", "don't", "Never"]))
-    assert not any(map(must_stay, ["漂亮", "nothing's", "非常"[1:], "note"]))
+    assert all(map(must_stay, ["不好", "没", "3", "十二", "两百斤", "三个", "第一次"]))
+    assert all(map(must_stay, ["don't", "Never", "can’t", "cannot", "Ten"]))
+    assert not any(map(must_stay, ["漂亮", "nothing's", "非常"[1:], "note", "tender"]))
+    assert words("It doesn't, ‘no’", "en") == ["It", " ", "doesn't", ",", " ", "‘", "no", "’"]
+
+
+@pytest.mark.parametrize(("before", "after", "why"), [
+    ("300元，不贵", "不算贵，才300元", None), ("300元", "30元", "a number is gone or new"),
+    ("一点也不贵", "便宜得很", "a negation is gone or new"),
+])
+def test_what_was_translated_whole_keeps_numbers_and_negations(before: str, after: str, why: str | None) -> None:
+    assert turned(before, after, "zh") == why
+
+
+def test_spans_of_a_text_that_was_said_anew_are_found_again() -> None:
+    before, after = "张三和李四在找张三", "在找张三的有李四和张三"
+    spans = [{"start": at, "text": text, "label": "人"} for at, text in ((0, "张三"), (3, "李四"), (7, "张三"))]
+    copy = {"text": after, "spans": spans}
+    _move_spans(copy, {"text": "string", "spans": "spans"}, before, after, [Part(before, after)])
+    assert [s["start"] for s in copy["spans"]] == [2, 6, 9]
+
+
+def test_a_column_that_a_copy_leaves_as_it_is_does_not_refuse_it(make: RecipeMaker, tmp_path: Path) -> None:
+    passage = "石板桥建于清代，由镇上的米商出资修建，桥面用了第{}块青石。"
+    make.corpus([{"context": passage.format(n), "question": "谁？", "answers": ["米商"]} for n in range(20)])
+    recipe = make.recipe(
+        corpus={"pack": "zh/reading_extractive"}, clean={"near_duplicates": None},
+        augment={"methods": [{"kind": "typo", "rows": 1.0}]},
+    )
+    rows = corpus_rows(build(recipe, tmp_path / "out"))
+    assert any(row["split"] == "test" for row in rows)  # where the question stands, too
+    assert len([row for row in rows if row["parent_id"]]) == len([row for row in rows if row["split"] == "train"]) / 2
+
+
+def test_two_texts_without_a_common_letter_have_no_agreement(make: RecipeMaker, tmp_path: Path) -> None:
+    make.corpus([{"text": "天地玄黄", "label": "positive"}, {"text": "宇宙洪荒", "label": "negative"}])
+    everything = {"train": 1, "validation": 0, "test": 0}
+    recipe = make.recipe(split=everything, augment={"methods": [{"kind": "typo", "rows": 1.0}]})
+    assert read_manifest(build(recipe, tmp_path / "out"), "release")["augmentation"]["reviews"]["agreement"] is None
 
 
 def test_pieces_are_the_text_and_hold_what_is_protected() -> None:

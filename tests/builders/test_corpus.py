@@ -73,6 +73,8 @@ WRITERS: list[tuple[str, Callable[[list[dict[str, str]]], bytes]]] = [
     ("bom.jsonl", lambda rows: b"\xef\xbb\xbf" + jsonl(rows)),
     ("bom.csv", lambda rows: b"\xef\xbb\xbf" + csv_bytes(rows)),
     ("crlf.jsonl", lambda rows: jsonl(rows).replace(b"\n", b"\r\n")),
+    ("a[1].jsonl", jsonl), ("A.JSONL.GZ", lambda rows: gzip.compress(jsonl(rows))),
+    ("a.parquet.zst", lambda rows: zstandard.compress(parquet_bytes(rows))),
 ]
 
 
@@ -183,16 +185,20 @@ def test_a_dataset_folder_opens_through_datasets(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08 broken", {"files": [{"path": "a.jsonl.gz"}]}, "a.jsonl.gz: damaged archive"),
         (b"nothing", {"files": [{"path": "a.parquet"}]}, "a.parquet: not a readable Parquet file"),
         (b"x", {"files": [{"path": "a.doc"}]}, "its ending tells no format"),
+        (jsonl(ROWS), {"files": [{"path": "a.jsonl"}, {"path": "*.jsonl"}]}, "two entries of `files` lead to it"),
+        (jsonl(ROWS), {"files": [{"path": "."}]}, ".: a folder; say which files in it: `./*.jsonl`"),
+        *((pack(jsonl(ROWS * 99))[:-9], {"files": [{"path": f"a.jsonl.{ending}"}]}, f"{ending}: damaged archive")
+          for ending, pack in (("gz", gzip.compress), ("zst", zstandard.compress))),  # cut short behind its head
     ],
 )
 def test_what_no_row_can_mend_stops_with_one_line(
     tmp_path: Path, content: bytes, settings: dict[str, Any], expected: str
 ) -> None:
-    for name in {"a.jsonl", settings.get("files", [{"path": "a.jsonl"}])[0]["path"]} - {"b.jsonl"}:
+    for name in {"a.jsonl", settings.get("files", [{"path": "a.jsonl"}])[0]["path"]} - {"b.jsonl", "."}:
         if ":" not in name:
             (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
-        read(tmp_path, **{"file": settings.pop("files", [{"path": "a.jsonl"}])[0], **settings})
+        read(tmp_path, {"path": "a.jsonl"}, **settings)
     assert expected in str(error.value)
 
 
@@ -335,11 +341,3 @@ def test_a_local_dataset_is_pinned_by_its_files(tmp_path: Path) -> None:
     assert [r["source"] for r in piece.table.to_pylist()] == [f"hub:data:train:{n}" for n in (1, 2, 3)]
     (tmp_path / "data" / "train.jsonl").write_bytes(jsonl(ROWS[:2]))
     assert plan_sources(corpus, COLUMNS, LABELS, "zh", tmp_path)[0].sha256 != source.sha256
-
-
-def test_numbers_for_labels_need_no_quotation_marks() -> None:
-    given = {"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.csv"}]}
-    found = CorpusSettings.model_validate({**given, "labels": {1: "positive", -1: 0}})
-    assert found.labels == {"1": "positive", "-1": "0"}
-    with pytest.raises(ValueError, match="valid string"):
-        CorpusSettings.model_validate({**given, "labels": {True: "positive"}})

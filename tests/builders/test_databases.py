@@ -107,6 +107,32 @@ def test_a_condition_that_is_wrong_or_reaches_out_stops_the_build(shop: Path, co
     assert not Path("x.csv").exists()
 
 
+@pytest.mark.parametrize("condition", ["random() < 0.5", "text <> '' AND day > current_date", "NOW() > '2020-01-01'"])
+def test_a_condition_that_chance_or_the_clock_decides_is_refused(condition: str) -> None:
+    with pytest.raises(ValueError, match="chance or the clock would keep other rows each time"):
+        databases.fits(pa.table({"text": ["a"]}), condition)
+
+
+def test_a_condition_sees_one_row_at_a_time_and_may_end_in_a_comment() -> None:
+    table = pa.table({"text": ["a", "now()"]})
+    assert databases.fits(table, "text = 'now()' -- only this") == [False, True]
+    with pytest.raises(ValueError, match="Table with name rows does not exist"):
+        databases.fits(table, "text IN (SELECT min(text) FROM rows)")
+
+
+def test_a_condition_that_a_value_does_not_bear_stops_with_one_line(shop: Path) -> None:
+    with pytest.raises(UserError, match=r"corpus 'c': where: Conversion Error.*TRY_CAST"):
+        rows_of(shop, {"sqlite": "shop.db", "query": QUERY}, where="CAST(text AS INTEGER) > 3")
+
+
+def test_what_json_cannot_say_is_no_text(shop: Path) -> None:
+    more = "UNION ALL SELECT 9e999, 'positive' UNION ALL SELECT x'ff', ''"
+    query = f"SELECT body AS text, mood AS label FROM reviews WHERE stars <> 3 {more}"
+    rows, rejects, _ = rows_of(shop, {"sqlite": "shop.db", "query": query})
+    assert len(rows) == 2
+    assert [r.detail for r in rejects] == ["no 'text'", "'text' is a bytes, not a string"]
+
+
 def test_null_is_no() -> None:
     assert databases.fits(pa.table({"text": ["a", None]}), "text = 'a'") == [True, False]
 

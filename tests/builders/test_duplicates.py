@@ -121,6 +121,8 @@ def test_labels_may_have_to_agree_within_a_whole_group(tmp_path: Path) -> None:
     rows = [{"id": "a", "text": LONG, "_label": "x"}, {"id": "b", "text": LONG + "！哦", "_label": "y"}]
     assert verdicts(judged(tmp_path / "text", rows)[0]) == ["keep", "keep"]
     assert verdicts(judged(tmp_path / "group", rows, {"conflicts_within": "group"})[0]) == ["label_conflict"] * 2
+    said = "the same text or a near duplicate stands elsewhere with another label"
+    assert judged(tmp_path / "said", rows, {"conflicts_within": "group"})[0][0]["detail"] == said
 
 
 def test_a_text_that_stands_in_the_sources_test_split_is_taken_out_of_its_train_split(tmp_path: Path) -> None:

@@ -59,3 +59,10 @@ def test_a_new_text_that_would_tie_two_sides_together_is_marked_and_the_old_ones
     assert found["new"] == ("new", True)
     assert found.get("old1", ("old1", False)) != found.get("old2", ("old2", False))
     assert not any(tied for key, (_, tied) in found.items() if key != "new")
+
+
+def test_a_new_row_of_a_user_whose_old_rows_stand_on_two_sides_is_marked() -> None:
+    rows = [{"key": key, "text": text, "ties": ["u1"]} for key, text in (("k1", A), ("k2", D), ("k3", "新来的"))]
+    found = groups(rows, {"k1": "train", "k2": "test"})
+    assert found["k3"] == ("k3", True)
+    assert [found.get(key, (key, False))[1] for key in ("k1", "k2")] == [False, False]

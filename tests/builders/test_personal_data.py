@@ -27,6 +27,10 @@ def kinds(text: str, settings: PersonalSettings = ALL) -> list[tuple[str, str]]:
         ("卡号4111 1111 1111 1111到期", [("bank_card", "4111 1111 1111 1111")]),
         ("写信到zhang.san@example.com.cn吧", [("email", "zhang.san@example.com.cn")]),
         ("服务器192.168.1.254挂了", [("ip", "192.168.1.254")]),
+        ("IP：10.0.0.1:8080, at 10.0.0.2.", [("ip", "10.0.0.1"), ("ip", "10.0.0.2")]),
+        ("地址：fe80::1ff:fe23:4567:890a。", [("ip", "fe80::1ff:fe23:4567:890a")]),
+        ("身份证１１０１０５１９４９１２３１００２Ｘ", [("id_number", "１１０１０５１９４９１２３１００２Ｘ")]),
+        ("看https：//a.cn/x?token=abc", [("secret_url", "https：//a.cn/x?token=abc")]),
         ("看https://a.cn/x?id=3&token=abc123，谢谢", [("secret_url", "https://a.cn/x?id=3&token=abc123")]),
         ("git clone https://me:pw@git.example.com/r.git", [("secret_url", "https://me:pw@git.example.com/r.git")]),
         ("张小明：你好\n客服：您好", [("name", "张小明")]),
@@ -45,6 +49,7 @@ def test_what_is_found(text: str, expected: list[tuple[str, str]]) -> None:
     [
         "订单号138123456789012", "价格1299元，2023年10月", "110105194912310021", "版本999.1.2.300", "12:30开会",
         "https://a.cn/x?id=3", "四星，a@b", "11010519491331002X", "1111111111111111", "好用" * 50,
+        "系数0.13812345678", "版本1.2.3.4.5", "110105094912310021",
     ],
 )
 def test_what_is_not(text: str) -> None:

@@ -1,5 +1,6 @@
 """Lines are read a bounded stretch at a time, however long a file or one of its lines is."""
 
+import io
 import json
 import subprocess
 import sys
@@ -13,10 +14,13 @@ import pytest
 from zhiling.builders import corpus as corpus_module
 from zhiling.builders import readers
 from zhiling.builders.corpus import plan_sources, read_unit
-from zhiling.builders.readers import read_lines
+from zhiling.builders.readers import Cells, read_csv, read_lines
+from zhiling.builders.screen import ScreenSettings
 from zhiling.builders.sources import CorpusSettings, Unit
+from zhiling.errors import UserError
 
 CORPUS = {"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}]}
+UNIT = Unit(CorpusSettings.model_validate(CORPUS), {}, {}, "zh", ScreenSettings(), None, "a.csv", "csv", {})
 READ = """
 import json, resource, sys
 from pathlib import Path
@@ -92,3 +96,25 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         assert found == rows
         peaks.append(peak / 1e3)
     assert peaks[1] < peaks[0] + 60, f"{peaks[0]:.0f} MB for 20 MB of lines, {peaks[1]:.0f} MB for 200 MB"
+
+
+def test_nanoseconds_are_cut_off_wherever_they_stand() -> None:
+    at = pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))
+    lists = pa.ListArray.from_arrays([0, 1], at.cast(pa.time64("ns"), safe=False))
+    table = pa.table({"at": at, "meta": pa.StructArray.from_arrays([at], ["at"]), "all": lists})
+    said = "2023-11-14 22:13:20.123456"  # with pandas loaded it would have them, without it none could be read
+    assert next(Cells(table, 1).rows(UNIT))[1] == {"at": said, "meta": {"at": said}, "all": [said[11:]]}
+
+
+def test_a_header_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes("评论\t标签\n好\t1\n".encode("gb18030"))
+    corpus = CorpusSettings.model_validate({**CORPUS, "files": [{"path": "a.tsv"}]})
+    with pytest.raises(UserError, match=r"a\.tsv:1: not UTF-8 \(byte 0 of the line\); give the corpus its `encoding:`"):
+        plan_sources(corpus, {"text": "string"}, {}, "zh", tmp_path)
+
+
+def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached() -> None:
+    file = io.BytesIO('text\n好\n"坏\n一\n二\n'.encode())
+    assert [(source, getattr(row, "why", row)) for source, row in read_csv(file, UNIT)] == [
+        ("a.csv:2", {"text": "好"}), ("a.csv:3", "not valid CSV (unexpected end of data); lines 3 to 5 are lost"),
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.conftest import RecipeMaker
 from zhiling.builders.pipeline import build
-from zhiling.builders.screen import ScreenSettings, screen
+from zhiling.builders.screen import ScreenSettings, masked, screen
 from zhiling.store import read_json
 
 COLUMNS: Any = {"text": "string", "entities": "spans", "about": "json", "label": "label"}
@@ -32,6 +32,25 @@ def test_masking_keeps_every_span_on_its_text_and_json_valid() -> None:
     assert [fields["text"][s["start"] :][: len(s["text"])] for s in fields["entities"]] == ["[MOBILE]", "张三"]
     assert [s["text"] for s in fields["entities"]] == ["[MOBILE]", "张三"]
     assert json.loads(fields["about"]) == {"phone": "[MOBILE]", "who": "张三"}
+
+
+def test_no_span_keeps_what_its_text_has_lost_wherever_it_says_that_it_stands() -> None:
+    spans = [{"start": s, "text": "13812345678", "label": "phone"} for s in (2, None, 7, -1)]
+    row = {**ROW, "entities": spans}
+    for given in ({"personal_data": {"action": "mask"}},
+                  {"personal_data": {"action": "mask"}, "quality": {"min_characters": 99}}):
+        seen = screen(row, COLUMNS, "zh", ScreenSettings.model_validate(given))
+        assert [(s["start"], s["text"]) for s in seen.fields["entities"]] == [
+            (2, "[MOBILE]"), (None, "[MOBILE]"), (7, "[MOBILE]"), (-1, "[MOBILE]"),
+        ]
+
+
+def test_what_a_source_calls_spans_may_be_anything_in_a_reject() -> None:
+    settings = ScreenSettings.model_validate({"personal_data": {"action": "mask"}})
+    odd = {"text": "13812345678", "x": [{"start": 0}, {"start": "0", "text": "13812345678"}, 3, {"start": 1}]}
+    assert masked(odd, settings)["x"][1] == {"start": "0", "text": "[MOBILE]"}
+    placed = {"text": "找13812345678", "x": [{"start": 1, "text": "13812345678"}, {"start": 0}]}
+    assert masked(placed, settings)["x"] == [{"start": 1, "text": "[MOBILE]"}, {"start": 0}]
 
 
 def test_dropping_names_the_kind_and_masks_the_reject() -> None:

