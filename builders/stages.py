@@ -296,7 +296,7 @@ def mix(run: Run, examples: Tables) -> Tables:
     settings, seed = run.plan.recipe.mixture, run.plan.recipe.seed
     if settings is None:
         return examples
-    at = cuts(examples, settings, seed)
+    at = cuts(examples, settings, seed, run.plan.document.where(("mixture",)))
     shards = {
         name: [Shard(run.work / "mixed" / name / path.name, Mixed(path, at[name], seed)) for path in files]
         for name, files in examples.items()
