@@ -42,3 +42,13 @@ def test_its_source_is_a_file_and_a_line(release: Path, reviews: list[dict[str, 
 def test_an_unknown_id_is_one_clear_line(release: Path) -> None:
     with pytest.raises(UserError, match="no row with the id 'nowhere'; take an id from the column `id`"):
         explain(release, "nowhere")
+
+
+def test_a_file_that_is_damaged_or_gone_is_one_clear_line(release: Path) -> None:
+    (file,) = (release / "data").glob("train-*")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"train-00000-of-00001.parquet: damaged \(.*\); get the release anew"):
+        explain(release, "nowhere")
+    file.unlink()
+    with pytest.raises(UserError, match=r"train-00000-of-00001.parquet of its manifest: no such file; get the release"):
+        explain(release, "nowhere")

@@ -11,6 +11,7 @@ from zhiling.cli import board, build, doctor, evaluate, publish, release, run, t
 from zhiling.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+ELSEWHERE = {errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 # typer may bring its own click or use the installed one; this is UsageError in both
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 INTERRUPTED = "interrupted; run the same command again to go on"
@@ -75,6 +76,8 @@ def run_args(args: list[str]) -> int:
         if isinstance(error, OSError) and error.errno in FULL:
             where = error.filename or "output"
             return _say(f"{where}: no room left to write; free some and run the same command again", 2)
+        if isinstance(error, OSError) and error.errno in ELSEWHERE:
+            return _say(f"{error.filename}: {str(error.strerror).lower()}; choose another place", 2)
         if isinstance(error, PermissionError):
             return _say(f"{error.filename}: no permission; choose another place or change its rights", 2)
         told = f"{type(error).__name__}: {error}"
