@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.builders.diff import readable, require
-from zhiling.builders.recipe import read_recipe
 from zhiling.errors import UserError, one_line
 from zhiling.rows import BETWEEN_SHOTS, RESERVED, SPLITS
+from zhiling.settings import read_yaml
 from zhiling.store import read_manifest
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.render import compile_template, render_batch
@@ -60,13 +60,17 @@ def explain(folder: Path, example_id: str) -> Explained:
     pack = read_pack(folder / "packs" / example["pack"])
     template = pack.template(example["template"])
     seed, passages = about["seed"], _passages(folder, chain[0].id)
-    nearest = bool(example["shots"]) and read_recipe(folder / "recipe.yaml")[0].render.exemplars == "nearest"
+    recipe = read_yaml(folder / "recipe.yaml").data
+    render = recipe.get("render")
+    nearest = isinstance(render, dict) and render.get("exemplars") == "nearest"
+    mixed = {"mixture": f"blake2b({seed}, 'mixture', {example_id!r})"} if recipe.get("mixture") else {}
     ranks = {"gold rank": f"blake2b({seed}, 'gold rank', {chain[0].id + ' PLACE'!r})"} if passages else {}
     names = [*(e.id for e in exemplars), example["source_id"]]
     prompt, completion = _render(pack, template.name, [rows.row(name) for name in names], names, seed)
     return Explained(
         example=example, split=split, file=file, chain=chain, group=rows.group(example["group_id"]),
-        exemplars=exemplars, draws=_draws(seed, example, pack, nearest, split == "train") | ranks,
+        exemplars=exemplars,
+        draws=_draws(seed, example, pack, nearest, split == "train") | ranks | (mixed if split == "train" else {}),
         template=template.model_dump(mode="json", exclude_none=True), pack_version=pack.settings.version,
         passages=passages,
         same_bytes=(prompt, completion) == (example["prompt"], example["completion"]),
