@@ -3,8 +3,8 @@
 In: split rows and the texts of evaluations (files, releases, lm-eval tasks, this release's own held-out rows). Out:
 the rows that stay, and a list for a person to read with both texts side by side. A train row is contaminated where it
 shares a run of `ngram` characters (words where they are spaced) with an evaluation's text; a text shorter than that
-counts where both are equal. Letters and digits are compared, width and case folded; a template's words are never among
-them.
+counts where both are equal and no text of its row is longer: many rows share a short answer, an option or the name of a
+type. Letters and digits are compared, width and case folded; a template's words are never among them.
 """
 
 import json
@@ -109,6 +109,8 @@ def write_index(
     shown, texts = [], []
     for each in settings.against:
         here = [t for t in dict.fromkeys(_texts(each, base, splits)) if t.strip()]
+        if not (here or each.held_out):  # compared with nothing, a release would only seem clean
+            raise UserError(each.shown, "no text in it", "check that it is the evaluation that you mean")
         texts += here
         shown += [each.shown] * len(here)
     columns: dict[str, list[Any]] = {"spaced": [], "hash": [], "text": []}
@@ -135,33 +137,54 @@ def _texts(each: EvaluationTexts, base: Path, splits: Mapping[str, Sequence[Path
         for path in sorted((base / each.release / "corpus").glob("*/test-*.parquet")):
             yield from _source_texts(pq.read_table(path), pc.scalar(True))
         return
-    rows = _task_documents(each.task) if each.task else _file_rows(base / (each.file or ""))
+    rows = _task_documents(each.task) if each.task else _file_rows(base / (each.file or ""), each.shown)
     for number, row in enumerate(rows):
         absent = [column for column in each.columns if column not in row]
-        if number == 0 and absent:  # compared with nothing, a release would only seem clean
+        if number == 0 and absent:
             raise UserError(each.shown, f"no column '{one_line(absent[0])}'", did_you_mean(absent[0], map(str, row)))
-        yield from strings_in({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
+        yield from _strings({k: v for k, v in row.items() if k in each.columns} if each.columns else row)
 
 
 def _source_texts(table: pa.Table, which: pc.Expression) -> Iterator[str]:
     for row in table.filter(which).to_pylist():
-        yield from strings_in({k: v for k, v in row.items() if k not in RESERVED})
+        yield from _strings({k: v for k, v in row.items() if k not in RESERVED})
 
 
-def _file_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    if path.suffix == ".parquet":
-        yield from pq.read_table(path).to_pylist()
-        return
-    with path.open(encoding="utf-8-sig") as f:
-        if path.suffix in (".txt", ".tsv"):
-            yield from ({"line": line.rstrip("\n").split("\t")} for line in f)
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a field, those in JSON text among them: its keys and brackets are no text of anyone's."""
+    for text in strings_in(value):
+        try:
+            inner = json.loads(text) if text.lstrip()[:1] in ("[", "{") else None
+        except (ValueError, RecursionError):
+            inner = None
+        yield from (text,) if inner is None else strings_in(inner)
+
+
+def _file_rows(path: Path, shown: str) -> Iterator[Mapping[str, Any]]:
+    do = "give JSONL, Parquet, .txt or .tsv"
+    try:
+        if path.suffix == ".parquet":
+            yield from pq.read_table(path).to_pylist()
             return
-        for number, line in enumerate(f, 1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise UserError(f"{path}:{number}", "not valid JSON", "mend the line") from None
-            yield row if isinstance(row, dict) else {"text": row}
+        with path.open(encoding="utf-8-sig") as f:
+            if path.suffix in (".txt", ".tsv"):
+                yield from ({"line": line.rstrip("\n").split("\t")} for line in f)
+                return
+            for number, line in enumerate(f, 1):
+                if line.strip():
+                    row = _parsed(line, f"{shown}:{number}", do)
+                    yield row if isinstance(row, dict) else {"text": row}
+    except UnicodeDecodeError:
+        raise UserError(shown, "not UTF-8 text", do) from None
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(shown, f"cannot be read ({one_line(str(error), 120)})", do) from None
+
+
+def _parsed(line: str, where: str, do: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise UserError(where, "not valid JSON", f"mend the line, or {do}") from None
 
 
 def _task_documents(name: str | None) -> Iterable[Mapping[str, Any]]:
@@ -177,13 +200,13 @@ def _task_documents(name: str | None) -> Iterable[Mapping[str, Any]]:
         raise UserError(f"task {name}", f"cannot be read ({one_line(str(error), 120)})", "check the name") from None
 
 
-def _pieces(texts: Sequence[str], unspaced: bool, ngram: int) -> Shingles:
-    """Runs of `ngram` characters or words of each text; a shorter text is one piece, whole."""
+def _pieces(texts: Sequence[str], unspaced: bool, ngram: int, whole: Sequence[bool] | None = None) -> Shingles:
+    """Runs of `ngram` characters or words of each text; a shorter text is one piece, whole, where it is to count."""
     runs = shingle(texts, ngram if unspaced else None, ngram)
-    parts, sizes = [], np.diff(runs.offsets)
-    for i in np.flatnonzero(sizes == 0).tolist():
-        whole = shingle([runs.folded[i]], max(1, len(runs.folded[i]))) if runs.folded[i] else None
-        parts.append((i, whole.hashes[:1] if whole else np.zeros(0, np.uint64)))
+    parts, short = [], np.diff(runs.offsets) == 0
+    for i in np.flatnonzero(short if whole is None else short & np.array(whole, bool)).tolist():
+        found = shingle([runs.folded[i]], max(1, len(runs.folded[i]))) if runs.folded[i] else None
+        parts.append((i, found.hashes[:1] if found else np.zeros(0, np.uint64)))
     if not parts:
         return runs
     by_text = {i: hashes ^ np.uint64(0x5DEECE66D) for i, hashes in parts}  # a whole text matches only whole texts
@@ -198,15 +221,17 @@ def check(job: Checked) -> Iterator[Piece]:
     train = [i for i, side in enumerate(table["split"].to_pylist()) if side == "train"]
     columns = [name for name, kind in job.columns.items() if kind != "label"]
     values = {name: table[name].to_pylist() for name in columns}
-    owners, texts = [], []
+    owners, texts, longest = list[int](), list[str](), list[bool]()
     for i in train:
-        for text in (t for name in columns for t in strings_in(values[name][i])):
-            owners.append(i)
-            texts.append(text)
+        own = [text for name in columns for text in _strings(values[name][i])]
+        most = max(map(len, own), default=0)
+        owners += [i] * len(own)
+        texts += own
+        longest += [len(text) == most for text in own]
     unspaced = is_unspaced(job.language)
     known = pq.read_table(job.index, filters=[("spaced", "==", not unspaced)])
     hashes = known["hash"].to_numpy()
-    pieces = _pieces(texts, unspaced, job.ngram)
+    pieces = _pieces(texts, unspaced, job.ngram, longest)
     places = np.searchsorted(hashes, pieces.hashes)
     places[places == len(hashes)] = 0
     hit = hashes[places] == pieces.hashes if len(hashes) else np.zeros(len(pieces.hashes), bool)

@@ -9,7 +9,8 @@ major: rows changed, moved or removed, or columns changed. minor: rows added. pa
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -90,7 +91,7 @@ def diff(a: Path, b: Path) -> Diff:
     """Compare two release folders row by row. Raises UserError where one is not a release, or is damaged."""
     import duckdb
 
-    before, after = read_manifest(a, "release"), read_manifest(b, "release")
+    before, after = (read_manifest(folder, "release", "name", "version", "files") for folder in (a, b))
     tables = {"examples": "data"}
     for about in (before, after):
         tables |= {f"corpus-{name}": f"corpus/{name}" for name in sorted(about.get("corpora", {}))}
@@ -130,6 +131,17 @@ def require(folder: Path, names: Iterable[str]) -> None:
         raise UserError(str(folder), f"{absent[0]}{more} of its manifest: no such file", "get the release whole")
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Say in one line that a file of a release is damaged, where reading it inside the block fails."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(str(path), f"damaged ({one_line(str(error), 120)})", "get the release anew") from None
+
+
 def changelog(found: Diff, because: str = "") -> str:
     """A section of CHANGELOG.md that says what `found` means for readers, and why it was done."""
     why = f" {one_line(because, 500)}" if because else ""
@@ -164,10 +176,8 @@ def _schema(folder: Path) -> dict[str, str]:
     """Column -> type of a table's shards; empty where it has none. Raises UserError where one is damaged."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob("*.parquet")):
-        try:
+        with readable(path):
             found |= {field.name: str(field.type) for field in pq.read_schema(path)}
-        except pa.ArrowInvalid as error:
-            raise UserError(str(path), f"damaged ({one_line(str(error), 120)})", "get the release anew") from None
     return found
 
 

@@ -5,14 +5,15 @@ and text. Nothing but the release folder is read: its rows, its packs and its ma
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zhiling.builders.recipe import read_recipe
+from zhiling.builders.diff import readable, require
 from zhiling.errors import UserError, one_line
 from zhiling.rows import BETWEEN_SHOTS, RESERVED, SPLITS
+from zhiling.settings import read_yaml
 from zhiling.store import read_manifest
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.templates.render import compile_template, render_batch
@@ -51,21 +52,25 @@ class Explained:
 
 def explain(folder: Path, example_id: str) -> Explained:
     """Trace the example `example_id` of the release in `folder`. Raises UserError where there is none."""
-    about = read_manifest(folder, "release")
-    example, split, file = _example(folder, example_id)
+    about = read_manifest(folder, "release", "seed", "files")
+    example, split, file = _example(folder, example_id, about["files"])
     rows = _CorpusRows(folder, example["corpus"])
     chain = rows.chain(example["source_id"])
     exemplars = [rows.link(rows.row(name)) for name in example["exemplar_ids"] or []]
     pack = read_pack(folder / "packs" / example["pack"])
     template = pack.template(example["template"])
     seed, passages = about["seed"], _passages(folder, chain[0].id)
-    nearest = bool(example["shots"]) and read_recipe(folder / "recipe.yaml")[0].render.exemplars == "nearest"
+    recipe = read_yaml(folder / "recipe.yaml").data
+    render = recipe.get("render")
+    nearest = isinstance(render, dict) and render.get("exemplars") == "nearest"
+    mixed = {"mixture": f"blake2b({seed}, 'mixture', {example_id!r})"} if recipe.get("mixture") else {}
     ranks = {"gold rank": f"blake2b({seed}, 'gold rank', {chain[0].id + ' PLACE'!r})"} if passages else {}
     names = [*(e.id for e in exemplars), example["source_id"]]
     prompt, completion = _render(pack, template.name, [rows.row(name) for name in names], names, seed)
     return Explained(
         example=example, split=split, file=file, chain=chain, group=rows.group(example["group_id"]),
-        exemplars=exemplars, draws=_draws(seed, example, pack, nearest, split == "train") | ranks,
+        exemplars=exemplars,
+        draws=_draws(seed, example, pack, nearest, split == "train") | ranks | (mixed if split == "train" else {}),
         template=template.model_dump(mode="json", exclude_none=True), pack_version=pack.settings.version,
         passages=passages,
         same_bytes=(prompt, completion) == (example["prompt"], example["completion"]),
@@ -82,17 +87,25 @@ def _passages(folder: Path, source_id: str) -> dict[str, Any] | None:
         return next((row for row in rows if row["id"] == source_id), None)
 
 
-def _example(folder: Path, example_id: str) -> tuple[dict[str, Any], str, str]:
+def _example(folder: Path, example_id: str, files: Iterable[str]) -> tuple[dict[str, Any], str, str]:
     """The example, its side and its file."""
-    import pyarrow.parquet as pq
-
-    for split in SPLITS:
-        for path in sorted((folder / "data").glob(f"{split}-*.parquet")):
-            found = pq.read_table(path, filters=[("id", "==", example_id)]).to_pylist()
-            if found:
-                return found[0], split, f"data/{path.name}"
+    tables = [(split, name) for split in SPLITS for name in sorted(files) if name.startswith(f"data/{split}-")]
+    require(folder, [name for _, name in tables])
+    for split, name in tables:
+        found = _rows(folder / name, "id", example_id)
+        if found:
+            return found[0], split, name
     do = "take an id from the column `id` of its data files"
     raise UserError(str(folder), f"no row with the id '{one_line(example_id, 40)}'", do)
+
+
+def _rows(path: Path, column: str, value: str) -> list[dict[str, Any]]:
+    """The rows of a file that have this value. Raises UserError where it is damaged."""
+    import pyarrow.parquet as pq
+
+    with readable(path):
+        found: list[dict[str, Any]] = pq.read_table(path, filters=[(column, "==", value)]).to_pylist()
+        return found
 
 
 class _CorpusRows:
@@ -104,9 +117,7 @@ class _CorpusRows:
             raise UserError(str(folder), f"no corpus '{corpus}' in it", "get the release anew")
 
     def _where(self, column: str, value: str) -> list[dict[str, Any]]:
-        import pyarrow.parquet as pq
-
-        return [row for f in self.files for row in pq.read_table(f, filters=[(column, "==", value)]).to_pylist()]
+        return [row for file in self.files for row in _rows(file, column, value)]
 
     def row(self, name: str) -> dict[str, Any]:
         found = self._where("id", name)
@@ -148,7 +159,8 @@ def _draws(seed: int, example: Mapping[str, Any], pack: Pack, nearest: bool, tra
     row, template = example["source_id"], example["template"]
     shuffled = pack.template(template).shuffle_choices
     found = {
-        "split": example["group_id"], "templates": f"{row} NUMBER", "shots": f"{row} {template}",
+        "split": example["group_id"],
+        **({"templates": f"{row} NUMBER", "shots": f"{row} {template}"} if train else {}),  # held-out rows get all
         **({"exemplar labels": row, **({} if nearest else drawn)} if example["shots"] else {}),
         **({f"choices:{example['pack']}/{template}": row} if shuffled else {}),
         **({} if train else {"order": row}),

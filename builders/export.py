@@ -6,10 +6,11 @@ chat template's business there, so an answer loses the space that it begins with
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from zhiling.builders.diff import readable, require
 from zhiling.errors import UserError
 from zhiling.rows import SPLITS
 from zhiling.store import atomic_folder, read_manifest
@@ -61,8 +62,11 @@ FORMATS: dict[Format, Callable[[Example], dict[str, Any]]] = {
 
 
 def export(release: Path, format: Format, out: Path) -> dict[str, int]:  # noqa: A002 (the flag's own name)
-    """Write the release's examples to `out` in `format`; return rows by split. Raises UserError if `out` exists."""
-    read_manifest(release, "release")
+    """Write the release's examples to `out` in `format`; return rows by split.
+
+    Raises UserError where `out` exists, or the release is not whole.
+    """
+    files = read_manifest(release, "release", "files")["files"]
     if out.exists():
         raise UserError(str(out), "is there already", "choose another folder or remove it")
     counts: dict[str, int] = {}
@@ -70,16 +74,17 @@ def export(release: Path, format: Format, out: Path) -> dict[str, int]:  # noqa:
         for split in SPLITS:
             counts[split] = 0
             with (part / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as f:
-                for example in _examples(release, split):
+                for example in _examples(release, [name for name in files if name.startswith(f"data/{split}-")]):
                     f.write(json.dumps(FORMATS[format](example), ensure_ascii=False) + "\n")
                     counts[split] += 1
     return counts
 
 
-def _examples(release: Path, split: str) -> Iterator[Example]:
+def _examples(release: Path, names: Collection[str]) -> Iterator[Example]:
     import pyarrow.parquet as pq
 
-    for path in sorted((release / "data").glob(f"{split}-*.parquet")):
-        with pq.ParquetFile(path) as file:
+    require(release, names)
+    for path in (release / name for name in sorted(names)):
+        with readable(path), pq.ParquetFile(path) as file:
             for batch in file.iter_batches(4096, columns=["id", "prompt", "completion", "messages"]):
                 yield from batch.to_pylist()

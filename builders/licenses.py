@@ -17,8 +17,11 @@ OPEN = (
 )
 SHARE_ALIKE = ("odbl", "cc-by-sa-3.0", "cc-by-sa-4.0", "cdla-sharing-1.0", "gfdl", "gpl-3.0", "agpl-3.0", "lgpl-3.0")
 NON_COMMERCIAL = ("cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0")
-NO_DERIVATIVES = ("cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0")
-SILENT = ("", "unknown", "none", "unspecified", "not stated", "n/a")
+NO_DERIVATIVES = re.compile(r"cc-by-(nc-)?nd\b.*")  # of whatever version
+SILENT = (
+    "", "unknown", "none", "unspecified", "not-specified", "not-stated", "n/a", "no-license", "no-licence", "null",
+    "undefined", "unlicensed", "-", "?",
+)
 FORBIDDING = ("all-rights-reserved", "proprietary", "no-redistribution", "research-only", "use-only")
 
 
@@ -54,10 +57,10 @@ def obstacles(stated: Mapping[str, str]) -> list[Obstacle]:
     found = []
     for corpus, text in sorted(stated.items()):
         name = identifier(text)
-        if name in SILENT or text.strip().lower() in SILENT:
+        if name in SILENT:
             found.append(Obstacle(corpus, text, "states no licence"))
         elif name in FORBIDDING:
             found.append(Obstacle(corpus, text, "forbids sharing"))
-        elif name in NO_DERIVATIVES:
+        elif NO_DERIVATIVES.fullmatch(name):
             found.append(Obstacle(corpus, text, "forbids sharing what is made from it"))
     return found

@@ -8,7 +8,7 @@ rows all stay. Sampling by examples with a cap and by temperature: Raffel et al.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, batches, schema_of
 from zhiling.builders.places import on_side
+from zhiling.errors import UserError
 from zhiling.seeds import draws
 from zhiling.settings import Settings
 
@@ -31,7 +32,9 @@ class MixtureSettings(Settings):
     cap: int | None = Field(None, ge=1, description="at most so many of a corpus (examples-proportional with a cap)")
     per_template: int | None = Field(None, ge=1, description="at most so many of one template of one corpus")
     temperature: float = Field(1.0, ge=1, description="corpora in proportion to (capped size)^(1/temperature)")
-    weights: dict[str, float] = Field({}, description="corpus -> factor on its proportion; 1 where absent")
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="corpus -> factor on its proportion; 1 where absent"
+    )
     total: int | None = Field(None, ge=1, description="so many over all corpora, as far as there are")
     chat: float | None = Field(None, ge=0, le=1, description="share of examples with a system prompt or turns")
     few_shot: float | None = Field(None, ge=0, le=1, description="share of examples with exemplars")
@@ -78,8 +81,8 @@ def quotas(sizes: Mapping[str, int], settings: MixtureSettings) -> dict[str, int
     share = {n: settings.weights.get(n, 1.0) * c ** (1 / settings.temperature) for n, c in capped.items() if c}
     full = sum(share.values())
     if settings.total is None:  # as many as the proportions allow
-        wanted = min(capped[n] / (s / full) for n, s in share.items() if s > 0)
-        return {n: _floor(wanted * share.get(n, 0) / full) for n in capped}
+        wanted = min((capped[n] / (s / full) for n, s in share.items() if s > 0), default=0)
+        return {n: _floor(wanted * share.get(n, 0) / (full or 1)) for n in capped}
     return _filled({n: capped[n] for n in share}, share, settings.total) | {n: 0 for n, c in capped.items() if not c}
 
 
@@ -108,8 +111,10 @@ def _filled(sizes: Mapping[str, int], share: Mapping[str, float], total: int) ->
     return found
 
 
-def cuts(tables: Mapping[str, Sequence[Path]], settings: MixtureSettings, seed: int) -> dict[str, Cut]:
-    """Where each corpus is cut, by its example files."""
+def cuts(
+    tables: Mapping[str, Sequence[Path]], settings: MixtureSettings, seed: int, where: str = "mixture"
+) -> dict[str, Cut]:
+    """Where each corpus is cut, by its example files. Raises UserError where no train row at all would stay."""
     found = {name: _candidates(files, seed) for name, files in tables.items()}
     limits = {name: _limits(by, settings) for name, by in found.items()}
     kept = {
@@ -122,6 +127,9 @@ def cuts(tables: Mapping[str, Sequence[Path]], settings: MixtureSettings, seed: 
     kept = {name: rows[: wanted[name]] for name, rows in kept.items()}
     if settings.total_tokens is not None:
         kept = _thinned(kept, settings.total_tokens)
+    count = sum(len(rows) for by in found.values() for rows in by.values())
+    if count and not any(kept.values()):
+        raise UserError(where, f"leaves not one of {count:,} train examples", "raise its weights, shares or budgets")
     return {name: Cut(rows[-1].drawn if rows else (-1, ""), limits[name]) for name, rows in kept.items()}
 
 

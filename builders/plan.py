@@ -149,7 +149,7 @@ def _previous(recipe: Recipe, document: Document, base: Path) -> Path | None:
         return None
     folder = base / recipe.split.previous
     try:
-        require(folder, read_manifest(folder, "release")["files"])
+        require(folder, read_manifest(folder, "release", "name", "version", "files")["files"])
     except UserError as error:
         raise UserError(document.where(("split", "previous")), f"{error.where}: {error.saw}", error.do) from None
     return folder

@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 from zhiling.builders.publish_artifact import read_artifact
+from zhiling.builders.publish_client import redact
 from zhiling.builders.publish_plan import Options
+from zhiling.console import note
 from zhiling.errors import UserError
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -30,6 +32,9 @@ def push(folder: Path, target: str, options: Options | None = None) -> str:
     only_hub = {"--pr": options.pr, "--private": options.private, "--collection": options.collection}
     for flag in (flag for flag, given in only_hub.items() if given):
         raise UserError(target, f"{flag} is for the Hub", "drop it, or push to hub:ORG/NAME")
+    for obstacle in artifact.obstacles():
+        shown = f"corpus '{obstacle.corpus}' ({obstacle.license or 'no licence'}) {obstacle.why}"
+        note(f"{shown}: see that {redact(target)} is not open to the public")
     if scheme and target.startswith(f"{scheme.group(1)}://"):
         from zhiling.builders.publish_fsspec import push_to_store
 

@@ -17,6 +17,7 @@ from zhiling.errors import UserError, one_line
 from zhiling.store import MANIFEST, differences, file_digest, read_json, read_manifest
 
 Kind = Literal["release", "model"]
+NAME = re.compile(r"\w[\w .-]*")  # a folder of that name stands where it is meant to
 VERSION = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 STEPS = ("none", "patch", "minor", "major")
 
@@ -93,10 +94,13 @@ def read_artifact(folder: Path, version: str | None = None) -> Artifact:
     if not stated and kind == "model":
         raise UserError(str(folder), "a model folder states no version", "add --version 1.0.0")
     parse_version(stated, str(folder))
+    name = about.get("name")
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise UserError(str(folder), f"its name is {one_line(repr(name))}", "name it in letters, digits and hyphens")
     files = {name: File(folder / name, entry["bytes"], entry["sha256"]) for name, entry in about["files"].items()}
     manifest = folder / MANIFEST
     files[MANIFEST] = File(manifest, manifest.stat().st_size, file_digest(manifest))
-    return Artifact(folder, kind, str(about["name"]), stated, files, about)
+    return Artifact(folder, kind, name, stated, files, about)
 
 
 def check_card(artifact: Artifact) -> None:

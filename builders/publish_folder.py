@@ -20,7 +20,10 @@ def push_to_folder(artifact: Artifact, target: Path, options: Options) -> str:
         size = sum(f.bytes for f in artifact.files.values())
         print(f"{place}: would add {len(artifact.files)} files, {size:,} bytes")
     else:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(str(place), f"cannot be made ({error.strerror})", "give another folder") from None
         with locked(place.parent):
             if not place.exists():
                 with atomic_folder(place) as part:

@@ -68,7 +68,9 @@ class RetrieveSettings(Settings):
             return value
         if value is None or value == "":
             return []
-        return [value] if column == self.into and isinstance(value, str) else value
+        if column != self.into or not isinstance(value, str | int | list):
+            return value
+        return [str(each) if type(each) is int else each for each in (value if isinstance(value, list) else [value])]
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,10 @@ def decontaminate(run: Run, splits: Tables) -> Tables:
     compared = {name: paths for name, paths in splits.items() if name in (settings.corpora or splits)}
 
     def checked(corpus: CorpusSettings, part: RowGroup, _unit: int) -> Checked:
-        return Checked(part, plan.columns(corpus), plan.pack(corpus).settings.language, index, settings.ngram)
+        its = corpus.retrieve  # of a file, the gold passages are named by ids, which are no texts
+        named = its.into if its and its.passages else None
+        columns = {name: kind for name, kind in plan.columns(corpus).items() if name != named}
+        return Checked(part, columns, plan.pack(corpus).settings.language, index, settings.ngram)
 
     found = run.over_rows("contamination", "compare with evaluations", check, compared, checked, ".parquet")
     listed = [row for files in found.values() for path in files for row in pq.read_table(path).to_pylist()]
@@ -293,7 +296,7 @@ def mix(run: Run, examples: Tables) -> Tables:
     settings, seed = run.plan.recipe.mixture, run.plan.recipe.seed
     if settings is None:
         return examples
-    at = cuts(examples, settings, seed)
+    at = cuts(examples, settings, seed, run.plan.document.where(("mixture",)))
     shards = {
         name: [Shard(run.work / "mixed" / name / path.name, Mixed(path, at[name], seed)) for path in files]
         for name, files in examples.items()

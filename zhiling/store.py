@@ -16,6 +16,10 @@ from typing import Any
 from zhiling.errors import UserError
 
 MANIFEST = "manifest.json"
+SHAPES: Mapping[str, type] = {  # of what a release's manifest says
+    "name": str, "version": str, "seed": int, "splits": dict, "packs": dict, "corpora": dict, "ledger": dict,
+    "leak": dict, "files": dict,
+}
 PARQUET = {"compression": "zstd", "compression_level": 3, "version": "2.6", "write_statistics": True}
 
 
@@ -143,20 +147,28 @@ def write_manifest(
     write_json(folder / MANIFEST, {"kind": kind, **about, "files": files_below(folder, known)})
 
 
-def read_manifest(folder: Path, kind: str) -> dict[str, Any]:
-    """The manifest of an artifact folder. Raises UserError where it is absent or of another kind."""
+def read_manifest(folder: Path, kind: str, *needed: str) -> dict[str, Any]:
+    """The manifest of an artifact folder.
+
+    Raises UserError where it is absent, of another kind or damaged, or lacks one of the keys that are `needed`.
+    """
     if not (folder / MANIFEST).is_file():
         raise UserError(str(folder), f"no {MANIFEST} in it", f"give the folder of a {kind} made by zhiling")
     found: dict[str, Any] = read_json(folder / MANIFEST)
     if not isinstance(found, dict) or found.get("kind") != kind:
         saw = found.get("kind") if isinstance(found, dict) else type(found).__name__
         raise UserError(str(folder / MANIFEST), f"kind is {saw!r}", f"give the folder of a {kind}")
+    shapes = SHAPES if kind == "release" else {}
+    for key in [*needed, *shapes]:
+        if not isinstance(found.get(key), shapes.get(key, object)) if key in found else key in needed:
+            saw = f"no `{key}` in it, or none that can be used"
+            raise UserError(str(folder / MANIFEST), saw, f"get the {kind} anew")
     return found
 
 
 def differences(folder: Path, kind: str) -> list[str]:
     """How the files in `folder` differ from its manifest, one line each; empty where they agree."""
-    listed: dict[str, Any] = read_manifest(folder, kind)["files"]
+    listed: dict[str, Any] = read_manifest(folder, kind, "files")["files"]
     found = files_below(folder)
     lines = [f"{name}: missing" for name in sorted(listed.keys() - found.keys())]
     lines += [f"{name}: not in the manifest" for name in sorted(found.keys() - listed.keys())]

@@ -145,3 +145,45 @@ def test_a_corpus_that_is_not_there_is_named(
     make.corpus(reviews[:20] + reviews[-20:])
     with pytest.raises(UserError, match=error):
         build(make.recipe(decontaminate=guard), tmp_path / "out")
+
+
+def test_what_many_rows_share_beside_their_text_gives_nothing_away(make: RecipeMaker, tmp_path: Path) -> None:
+    """Names of types and relations, short answers, the keys of JSON and the ids of passages are no text of a row."""
+    towns = [f"{a}{b}镇" for a in "东西南北上下前后" for b in "山河湖桥林石泉沙"]
+    make.corpus([
+        {"text": f"{town}有{n + 100}人。", "relations": ["所在地", "人口数量"],
+         "triples": [{"subject": town, "predicate": "人口数量", "object": f"{n + 100}"}]}
+        for n, town in enumerate(towns)
+    ], "towns.jsonl")
+    make.corpus([
+        {"question": f"{town}在哪个州？", "answer": f"{town[1]}州市。", "faq": f"handbook-of-the-towns-{n}"}
+        for n, town in enumerate(towns)
+    ], "asked.jsonl")
+    passages = [{"id": f"handbook-of-the-towns-{n}", "text": f"{t}位于{t[1]}州市。"} for n, t in enumerate(towns)]
+    make.corpus(passages, "faq.jsonl")
+    corpora = [
+        {"name": "towns", "pack": "zh/relations", "license": "MIT", "files": [{"path": "towns.jsonl"}]},
+        {"name": "asked", "pack": "zh/service_dialogue", "license": "MIT", "files": [{"path": "asked.jsonl"}],
+         "columns": {"passages": "faq"}, "retrieve": {"passages": "faq.jsonl"}},
+    ]
+    guard = {"against": [{"held_out": "towns"}, {"held_out": "asked"}]}
+    recipe = make.recipe(corpora=corpora, decontaminate=guard, clean={"near_duplicates": None}, render={})
+    assert rejected(build(recipe, tmp_path / "out")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("evaluation.jsonl", b"\n\n", r"evaluation.jsonl: no text in it; check that it is the evaluation that you me"),
+        ("evaluation.csv", b"text,label\n", r"evaluation.csv:1: not valid JSON; mend the line, or give JSONL, Parquet"),
+        ("evaluation.txt", "很好".encode("gb18030"), r"evaluation.txt: not UTF-8 text; give JSONL, Parquet, .txt or"),
+        ("evaluation.parquet", b"PAR1", r"evaluation.parquet: cannot be read \(.*\); give JSONL, Parquet"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_read_stops_the_build(
+    make: RecipeMaker, reviews: Rows, tmp_path: Path, name: str, content: bytes, error: str
+) -> None:
+    make.corpus(reviews[:20] + reviews[-20:])
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=error):
+        build(make.recipe(decontaminate={"against": [{"file": name}]}), tmp_path / "out")

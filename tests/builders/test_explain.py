@@ -39,6 +39,26 @@ def test_its_source_is_a_file_and_a_line(release: Path, reviews: list[dict[str, 
     assert found.chain[0].fields["text"] in written[int(line) - 1]
 
 
+def test_what_was_drawn_for_it_is_told_and_nothing_else(make: RecipeMaker, release: Path, tmp_path: Path) -> None:
+    mixed = build(make.recipe(version="1.1.0", mixture={"cap": 50}), tmp_path / "out")
+    for folder, train_only in ((release, {"templates", "shots"}), (mixed, {"templates", "shots", "mixture"})):
+        for side, more in (("train", train_only), ("test", set())):
+            (file,) = (folder / "data").glob(f"{side}-*.parquet")
+            row = pq.read_table(file, filters=[("shots", "=", 0)]).to_pylist()[0]
+            draws = set(explain(folder, row["id"]).draws)
+            assert {d for d in draws if not d.startswith("choices:")} == {"split", "order", *more}
+
+
 def test_an_unknown_id_is_one_clear_line(release: Path) -> None:
     with pytest.raises(UserError, match="no row with the id 'nowhere'; take an id from the column `id`"):
+        explain(release, "nowhere")
+
+
+def test_a_file_that_is_damaged_or_gone_is_one_clear_line(release: Path) -> None:
+    (file,) = (release / "data").glob("train-*")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"train-00000-of-00001.parquet: damaged \(.*\); get the release anew"):
+        explain(release, "nowhere")
+    file.unlink()
+    with pytest.raises(UserError, match=r"train-00000-of-00001.parquet of its manifest: no such file; get the release"):
         explain(release, "nowhere")

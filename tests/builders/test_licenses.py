@@ -34,3 +34,8 @@ def test_sources_that_forbid_sharing_or_say_nothing_are_named() -> None:
         ("news", "states no licence"),
         ("songs", "forbids sharing what is made from it"),
     ]
+
+
+@pytest.mark.parametrize("stated", ["CC BY-ND 3.0", "cc-by-nd-2.5", "CC BY-NC-ND", "No license", "Not stated", "null"])
+def test_neither_version_nor_case_of_a_licence_matters(stated: str) -> None:
+    assert [o.corpus for o in obstacles({"songs": stated})] == ["songs"]

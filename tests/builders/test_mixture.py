@@ -107,3 +107,28 @@ def test_budgets_of_tokens_are_kept_and_nearly_spent(
         spent = [0.65 * (len(row["prompt"]) + len(row["completion"])) for row in rows]
         assert sum(spent) <= 5000 < sum(spent) + 2000
         assert {row["id"] for row in rows} < everything
+
+
+def test_a_corpus_may_weigh_nothing() -> None:
+    sizes = {"a": 100, "b": 50}
+    assert quotas(sizes, MixtureSettings(weights={"a": 0})) == {"a": 0, "b": 50}
+    assert quotas(sizes, MixtureSettings(weights={"a": 0}, total=500)) == {"a": 0, "b": 50}
+    assert quotas(sizes, MixtureSettings(weights={"a": 0, "b": 0})) == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize(
+    ("mixture", "error"),
+    [
+        ({"weights": {"reviews": 0}}, r"recipe.yaml:\d+: mixture: leaves not one of \d+ train examples; raise its"),
+        ({"tokens": 3}, r"recipe.yaml:\d+: mixture: leaves not one of \d+ train examples; raise its w"),
+        ({"weights": {"reviews": -1}}, r"mixture.weights.reviews: found -1; Input should be greater than or"),
+        ({"weights": {"reviews": float("inf")}}, r"mixture.weights.reviews: found inf; Input should be a finite"),
+        ({"temperature": float("nan")}, r"mixture.temperature: found nan; Input should be .*"),
+    ],
+)
+def test_a_mixture_that_leaves_nothing_or_makes_no_sense_is_one_clear_line(
+    make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path, mixture: dict[str, object], error: str
+) -> None:
+    make.corpus(reviews[:20] + reviews[-20:])
+    with pytest.raises(UserError, match=error):
+        build(make.recipe(mixture=mixture), tmp_path / "out")

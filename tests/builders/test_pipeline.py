@@ -258,6 +258,7 @@ def test_a_place_where_no_folder_can_be_made_is_one_line(make: RecipeMaker, tmp_
         ([{"text": "好", "label": "positive"}], {"corpus": {"templates": ["clozee"]}}, "did you mean 'cloze'?"),
         ([{"text": "好", "label": "positive"}], {"corpus": {"columns": {"txt": "text"}}}, "has no column 'txt'"),
         ([{"text": "好", "label": "positive"}], {"corpus": {"casts": {"tex": "json"}}}, "casts.tex: pack zh/se"),
+        ([{"text": "好", "label": "positive"}], {"version": "01.0.0"}, "recipe.yaml:2: version: found '01.0.0'; Str"),
         ([{"text": "好", "label": "positive"}], {"rendr": {}}, "recipe.yaml:17: rendr: unknown key; did you mean 'ren"),
         ([{"text": "好", "label": "bad"}], {}, "reviews.jsonl:1: unknown label 'bad' in 'label'"),
     ],

@@ -1,10 +1,13 @@
 """A broken source leaves its corpus out, with a line that says so; a strict recipe stops."""
 
+import gzip
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+import zstandard
 
 from tests.conftest import RecipeMaker
 from zhiling.builders.pipeline import build
@@ -39,6 +42,25 @@ def test_a_corpus_whose_source_is_broken_is_left_out_and_named(
     assert about["left_out"]["news"].startswith("news.jsonl.gz: damaged archive")
     assert "Corpus news is left out: news.jsonl.gz" in (release / "README.md").read_text(encoding="utf-8")
     assert rebuild(release, make.folder) == []
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_half_an_archive_is_no_corpus(make: RecipeMaker, reviews: list[dict[str, str]], ending: str) -> None:
+    """Of Zstandard the first half reads like a whole file; of gzip the build would find out when it is under way."""
+    rows = ({**row, "n": n} for n, row in enumerate(reviews * 20))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    packed = gzip.compress(lines) if ending == "gz" else zstandard.compress(lines)
+    (make.folder / f"half.jsonl.{ending}").write_bytes(packed[: len(packed) // 2])
+    (make.folder / f"whole.jsonl.{ending}").write_bytes(packed)
+    make.corpus(reviews[:30])
+    for name, left_out in (("half", True), ("whole", False)):
+        files = [{"path": f"{name}.jsonl.{ending}"}]
+        other = {"name": "other", "pack": "zh/sentiment", "license": "MIT", "files": files}
+        recipe = make.recipe()
+        data = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        recipe.write_text(yaml.safe_dump({**data, "corpora": [*data["corpora"], other]}), encoding="utf-8")
+        found = make_plan(recipe).left_out
+        assert found.get("other", "").startswith(f"half.jsonl.{ending}: damaged archive (") == left_out
 
 
 def test_a_strict_recipe_stops_at_it(make: RecipeMaker, reviews: list[dict[str, str]], tmp_path: Path) -> None:

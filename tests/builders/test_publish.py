@@ -11,7 +11,7 @@ from zhiling.builders.pipeline import build
 from zhiling.builders.publish import push
 from zhiling.builders.publish_plan import Options
 from zhiling.errors import UserError
-from zhiling.store import files_below
+from zhiling.store import files_below, read_json, write_manifest
 
 
 @pytest.fixture
@@ -59,3 +59,26 @@ def test_a_disk_that_is_full_leaves_no_version_behind(release: Path, tmp_path: P
 def test_a_dry_run_copies_nothing(release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     push(release, str(tmp_path / "shelf"), Options(dry_run=True))
     assert "would add" in capsys.readouterr().out and not (tmp_path / "shelf").exists()
+
+
+def test_a_name_that_leads_elsewhere_is_refused(release: Path, tmp_path: Path) -> None:
+    about = {k: v for k, v in read_json(release / "manifest.json").items() if k not in ("kind", "files")}
+    write_manifest(release, "release", about | {"name": "../../elsewhere"})
+    with pytest.raises(UserError, match=r"its name is '../../elsewhere'; name it in letters"):
+        push(release, str(tmp_path / "shelf"))
+    assert not (tmp_path / "shelf").exists() and not (tmp_path.parent / "elsewhere").exists()
+
+
+def test_a_place_where_no_folder_can_be_is_one_clear_line(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "shelf").write_text("a file")
+    with pytest.raises(UserError, match=r"shelf/tiny/1.0.0: cannot be made \(.*\); give another folder"):
+        push(release, str(tmp_path / "shelf"))
+
+
+def test_a_source_that_forbids_sharing_is_named_where_nobody_can_say_who_reads(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = {k: v for k, v in read_json(release / "manifest.json").items() if k not in ("kind", "files")}
+    write_manifest(release, "release", about | {"corpora": {"reviews": {"license": "unknown"}}})
+    push(release, str(tmp_path / "shelf"))
+    assert "corpus 'reviews' (unknown) states no licence: see that" in capsys.readouterr().err

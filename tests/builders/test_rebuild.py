@@ -51,6 +51,12 @@ def test_a_changed_source_shows(
     assert any(line.startswith("data/train-") and line.endswith("other bytes") for line in rebuild(release, tmp_path))
 
 
+def test_what_a_manifest_says_is_built_again_too(release: Path, tmp_path: Path) -> None:
+    text = (release / "manifest.json").read_text("utf-8")
+    (release / "manifest.json").write_text(text.replace('"leaked_rows": 0', '"leaked_rows": 1'), encoding="utf-8")
+    assert rebuild(release, tmp_path) == ["manifest.json: other `leak`"]
+
+
 def test_an_absent_source_is_one_clear_line(release: Path, tmp_path: Path) -> None:
     (tmp_path / "reviews.jsonl").unlink()
     with pytest.raises(UserError, match=r"reviews.jsonl: no such file; check the path"):

@@ -153,6 +153,17 @@ def test_a_row_that_names_no_passage_is_rejected_and_one_without_any_keeps_its_a
     assert row["answer"] == "六点" and len(row["passages"]) == 3
 
 
+def test_numbers_name_passages_too(shop: RecipeMaker, tmp_path: Path) -> None:
+    number = {f"faq-{n}": n for n in range(len(shop_rows(shop)))}
+    passages = [json.loads(line) for line in (shop.folder / "faq.jsonl").read_text("utf-8").splitlines()]
+    shop.corpus([{**row, "id": number[row["id"]]} for row in passages], "faq.jsonl")
+    rows = [json.loads(row) for row in shop_rows(shop)]
+    named = [{**r, "faq": number[r["faq"]] if n % 2 else [number[r["faq"]]]} for n, r in enumerate(rows)]
+    shop.corpus(named)
+    ranks = listed(build(shop.recipe(corpus=service()), tmp_path / "out"))
+    assert len(ranks) == len(rows) and all(len(row["gold"]) == 1 for row in ranks.values())
+
+
 def test_explain_tells_where_the_gold_passage_stands(shop: RecipeMaker, tmp_path: Path) -> None:
     release = build(shop.recipe(corpus=service()), tmp_path / "out")
     example = pq.read_table(next(release.glob("data/train-*.parquet"))).to_pylist()[0]

@@ -98,3 +98,21 @@ def test_jsonl_keeps_chinese_as_it_is(tmp_path: Path) -> None:
     lines = (tmp_path / "x.jsonl").read_text(encoding="utf-8").splitlines()
     assert "好" in lines[0]
     assert json.loads(lines[1])["a"] == 'line\nbreak "quoted"'
+
+
+@pytest.mark.parametrize(
+    ("said", "needed", "key"),
+    [({"files": []}, (), "files"), ({"leak": None}, (), "leak"), ({"name": 3}, (), "name"), ({}, ("seed",), "seed")],
+)
+def test_a_damaged_manifest_is_one_clear_line(
+    tmp_path: Path, said: dict[str, object], needed: list[str], key: str
+) -> None:
+    write_text(tmp_path / "manifest.json", json.dumps({"kind": "release", **said}))
+    with pytest.raises(UserError, match=rf"no `{key}` in it, or none that can be used; get the release anew"):
+        read_manifest(tmp_path, "release", *needed)
+
+
+def test_a_manifest_without_its_files_is_not_compared(tmp_path: Path) -> None:
+    write_text(tmp_path / "manifest.json", '{"kind": "model"}')
+    with pytest.raises(UserError, match=r"manifest.json: no `files` in it"):
+        differences(tmp_path, "model")

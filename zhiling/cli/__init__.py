@@ -11,7 +11,7 @@ from zhiling.cli import board, build, doctor, evaluate, publish, release, run, t
 from zhiling.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NO_PLACE = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+ELSEWHERE = {errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 # typer may bring its own click or use the installed one; this is UsageError in both
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[1]
 INTERRUPTED = "interrupted; run the same command again to go on"
@@ -76,10 +76,10 @@ def run_args(args: list[str]) -> int:
         if getattr(error, "errno", None) in FULL or any(os.strerror(code) in str(error) for code in FULL):
             where = getattr(error, "filename", None) or "output"  # safetensors has an error of its own
             return _say(f"{where}: no room left to write; free some and run the same command again", 2)
+        if isinstance(error, OSError) and error.errno in ELSEWHERE:
+            return _say(f"{error.filename}: {str(error.strerror).lower()}; choose another place", 2)
         if isinstance(error, PermissionError):
             return _say(f"{error.filename}: no permission; choose another place or change its rights", 2)
-        if isinstance(error, OSError) and error.errno in NO_PLACE:
-            return _say(f"{error.filename}: {(error.strerror or '').lower()}; choose another place", 2)
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             return _say("out of memory; ask for less at once, or for a smaller model", 2)
         told = f"{type(error).__name__}: {error}"

@@ -60,7 +60,7 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     from zhiling.console import table
     from zhiling.store import read_manifest
 
-    about = read_manifest(release, "release")
+    about = read_manifest(release, "release", "name", "version", "splits", "ledger", "leak")
     if as_json:
         print(json.dumps(about, ensure_ascii=False, indent=2))
         return
