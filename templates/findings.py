@@ -53,6 +53,8 @@ CODES: dict[str, Code] = {
     "ZT031": _warning("a space before a Chinese answer", "drop `delimiter`: Chinese has no space there"),
     "ZT032": _warning("the prompt shows what makes the answer", "leave that column out, unless copying is the task"),
     "ZT033": Code("note", "rendered by the slower engine", "nothing must be done; plain fields and filters are faster"),
+    "ZT034": _error("the prompt says nothing of the row", "show the column that the answer follows from"),
+    "ZT035": _warning("one choice begins another", "give words of which none begins another, lest the shorter win"),
 }
 
 

@@ -75,7 +75,7 @@ def check_renderings(pack: Pack) -> Iterator[Finding]:
         if not view.shown:
             yield places.finding("ZT021", view.name, "")
             continue
-        for check in (_leaks, _constant, _unfinished, _punctuation, _position, _ending, _copies, _slow):
+        for check in CHECKS:
             yield from check(pack, view, places)
     yield from _alike(views, places)
 
@@ -126,6 +126,27 @@ def _constant(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     completions = {c for c in render_rows(view.compiled, rows * VARIANTS, ids, SEED).completions if c}
     if len(completions) == 1:
         yield places.finding("ZT023", view.name, one_line(completions.pop(), 40), part="completion")
+
+
+def _says_nothing(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """One prompt for rows of different answers: nobody could know which. All have one id, so draws change nothing."""
+    rows = [pack.examples[i] for i in view.shown]
+    rendered = render_rows(view.compiled, rows, ["example-0"] * len(rows), SEED)
+    answers = {completion for prompt, completion in zip(rendered.prompts, rendered.completions, strict=True) if prompt}
+    told = {json.dumps([row[c] for c in row if c not in pack.label_columns]) for row in rows}
+    if len(set(rendered.prompts) - {""}) == 1 < min(len(answers), len(told)) and not view.template.inverted:
+        yield places.finding("ZT034", view.name, one_line(rendered.prompts[0], 40), part="prompt")
+
+
+def _begins(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """A choice that another one begins with is never less likely than that: where it is so in all rows, say so."""
+    pairs = [
+        {(a, b) for a in choices for b in choices if a != b and b.startswith(a)}
+        for i in view.shown if (choices := view.rendered.choices[i])
+    ]
+    if common := sorted(set.intersection(*pairs)) if pairs else []:
+        short, long = (one_line(choice.strip(), 20) for choice in common[0])
+        yield places.finding("ZT035", view.name, "", f"“{long}” begins with “{short}”", part="choices")
 
 
 def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
@@ -223,6 +244,11 @@ def _slow(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
             render_row(view.compiled, rows, alone[0])
         if view.compiled.learnt.minijinja == [None]:
             yield places.finding("ZT033", view.name, "")
+
+
+CHECKS = (
+    _leaks, _constant, _says_nothing, _begins, _unfinished, _punctuation, _position, _ending, _copies, _slow,
+)
 
 
 def _alike(views: Sequence[View], places: Places) -> Iterator[Finding]:
