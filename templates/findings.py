@@ -38,6 +38,7 @@ CODES: dict[str, Code] = {
     "ZT011": _warning("no example has a label", "add an example with that label"),
     "ZT012": _warning("an example stands twice", "change or remove one"),
     "ZT013": _error("a corpus maps to what the pack does not have", "name a column or label that the pack declares"),
+    "ZT014": _error("the templates are in another language", "say which under `language`, or translate them"),
     # the pack as it renders its examples
     "ZT020": _error("an example cannot be rendered", "mend the template or the row, or say `when` a row fits"),
     "ZT021": _error("a template renders no example", "mend its `when`, or add an example that fits it"),

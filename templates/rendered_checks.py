@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from zhiling.errors import one_line
 from zhiling.templates.batch import make_rows
+from zhiling.templates.checks import spoken
 from zhiling.templates.compiled import Compiled, compile_template
 from zhiling.templates.engines import Refused, render_row
 from zhiling.templates.findings import Finding
@@ -168,6 +169,8 @@ def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
 
 def _punctuation(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     language = pack.settings.language
+    if spoken(view.template.texts.values()) not in (language, None):
+        return  # ZT014, or a template that quotes another language: what width is right there is not known
     seen: set[tuple[str, str]] = set()
     for i in view.shown:
         text = "".join(span.text for span in view.spans[i])

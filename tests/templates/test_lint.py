@@ -105,3 +105,14 @@ def test_fix_changes_the_templates_words_alone(tmp_path: Path) -> None:
     assert mend_pack(folder) == 1
     assert file.read_text(encoding="utf-8") == commented
     assert mend_pack(folder) == 0 and read_pack(folder).name == "zh/mine"
+
+
+def test_a_pack_that_says_the_wrong_language_is_told_so_and_its_punctuation_left_alone(tmp_path: Path) -> None:
+    folder = new_pack("zh/mine", tmp_path)
+    file = folder / "pack.yaml"
+    wrong = file.read_text(encoding="utf-8").replace("language: zh", "language: en", 1)
+    file.write_text(wrong, encoding="utf-8")
+    found = {f.code: str(f) for f in lint_pack(folder)}
+    assert "the templates are in another language: the words look like “zh”, “en”" in found["ZT014"]
+    assert "ZT026" not in found
+    assert mend_pack(folder) == 0 and file.read_text(encoding="utf-8") == wrong
