@@ -77,6 +77,8 @@ def run_args(args: list[str]) -> int:
             return _say(f"{where}: no room left to write; free some and run the same command again", 2)
         if isinstance(error, PermissionError):
             return _say(f"{error.filename}: no permission; choose another place or change its rights", 2)
+        if isinstance(error, ModuleNotFoundError) and (get := doctor.how_to_get(error.name)):
+            return _say(f"{error.name} is not installed; {get} (`zhiling doctor` lists what else is missing)", 2)
         told = f"{type(error).__name__}: {error}"
         return _say(f"{told}. This is a fault in zhiling: run again with --debug and report it", 1)
 
