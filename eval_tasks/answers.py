@@ -13,7 +13,11 @@ from typing import Any
 NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 PIECE = re.compile(r"[A-Za-z0-9]+|\S")
 FENCED = re.compile(r"```[a-zA-Z]*\n(.*?)(?:```|\Z)", re.DOTALL)
-JSON_TEXT = re.compile(r"\{.*\}|\[.*\]", re.DOTALL)
+OPENING = re.compile(r"[\[{]")
+DECODER = json.JSONDecoder()
+DEEPEST = 100
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+PIECES = re.compile(r"(?:(?<![0-9A-Za-z])-)?\d+(?:[./]\d+)*|.", re.DOTALL)   # numbers whole, with their sign
 
 
 def parse(text: str, parser: Mapping[str, Any] | None) -> str | None:
@@ -26,7 +30,7 @@ def parse(text: str, parser: Mapping[str, Any] | None) -> str | None:
         text = text.strip().rpartition("\n")[2]
     if kind == "first_choice":
         choices = [str(c).strip() for c in (parser or {}).get("choices", ())]
-        found = [(text.find(c), -len(c), c) for c in choices if c in text]
+        found = [(place, -len(c), c) for c in choices if (place := _place(c, text)) >= 0]
         return min(found)[2] if found else None
     if kind == "last_number":
         numbers = NUMBER.findall(unicodedata.normalize("NFKC", text))
@@ -41,13 +45,24 @@ def parse(text: str, parser: Mapping[str, Any] | None) -> str | None:
     return text.strip()
 
 
+def _place(choice: str, text: str) -> int:
+    """Where a choice is named first, a word of Latin letters as a whole word (`no` is not in `know`); else -1."""
+    before, after = (r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])") if choice.isascii() else ("", "")
+    found = re.search(before + re.escape(choice) + after, text)
+    return found.start() if found else -1
+
+
 def read_json_in(text: str) -> Any:
-    """The first JSON object or list in `text`; None where there is none."""
-    found = JSON_TEXT.search(text)
-    try:
-        return json.loads(found.group()) if found else None
-    except (ValueError, RecursionError):
-        return None
+    """The first JSON object or list in `text`, whatever stands around it; None where there is none."""
+    start = 0
+    while opening := OPENING.search(text, start):
+        try:
+            return DECODER.raw_decode(text, opening.start())[0]
+        except json.JSONDecodeError as error:  # go on behind what was read: parts of a broken value are no value
+            start = max(error.pos, opening.end())
+        except (ValueError, RecursionError):  # a number of thousands of digits; nested without end
+            return None
+    return None
 
 
 def code_in(text: str) -> str:
@@ -70,9 +85,20 @@ def folded(text: str) -> str:
     return "".join(c for c in wide if not unicodedata.category(c).startswith(("P", "Z", "C", "S")))
 
 
+def pieces(text: str) -> tuple[str, ...]:
+    """What of an answer counts: its letters, its numbers as wholes (-5 is not 5, 3.5 not 35), its symbols (+, √)."""
+    wide = unicodedata.normalize("NFKC", text).casefold().replace("\N{MINUS SIGN}", "-")
+    found = PIECES.findall(THOUSANDS.sub("", wide))
+    return tuple(p for p in found if len(p) > 1 or not _says_nothing(unicodedata.category(p)))
+
+
+def _says_nothing(category: str) -> bool:
+    return category.startswith(("P", "Z", "C")) or category == "Sk"
+
+
 def exact(said: str | None, wanted: str) -> float:
     """1 where both are the same but for width, case, punctuation and spaces."""
-    return float(said is not None and (said == wanted or (folded(said) == folded(wanted) != "")))
+    return float(said is not None and (said == wanted or (pieces(said) == pieces(wanted) != ())))
 
 
 def span_f1(said: str | None, wanted: str) -> float:
@@ -105,15 +131,24 @@ def rouge_l(said: str | None, wanted: str) -> float:
     return 2 * row[-1] / (len(a) + len(b)) if row[-1] else float(not a and not b)
 
 
-def facts(text: str | None) -> frozenset[str]:
+def facts(text: str | None) -> frozenset[Any]:
     """The facts in an answer: the items of its JSON, else its lines."""
     value = read_json_in(text or "")
     if isinstance(value, dict):
         items = [(k, v) for k, found in value.items() for v in (found if isinstance(found, list) else [found])]
-        return frozenset(folded(f"{k}{json.dumps(v, ensure_ascii=False, sort_keys=True)}") for k, v in items)
+        return frozenset((pieces(k), _fact(v)) for k, v in items)
     if isinstance(value, list):
-        return frozenset(folded(json.dumps(v, ensure_ascii=False, sort_keys=True)) for v in value)
-    return frozenset(folded(line) for line in (text or "").splitlines() if folded(line))
+        return frozenset(_fact(v) for v in value)
+    return frozenset(pieces(line) for line in (text or "").splitlines() if pieces(line))
+
+
+def _fact(value: Any, left: int = DEEPEST) -> Any:
+    """A value of JSON as facts are compared: part by part, each text by its pieces; what lies deeper is not read."""
+    if left and isinstance(value, dict):
+        return frozenset((pieces(k), _fact(v, left - 1)) for k, v in value.items())
+    if left and isinstance(value, list):
+        return tuple(_fact(v, left - 1) for v in value)
+    return pieces(value if isinstance(value, str) else json.dumps(value)) if left else ()
 
 
 def facts_f1(said: str | None, wanted: str) -> float:

@@ -163,7 +163,7 @@ def _read(path: str) -> Iterator[dict[str, Any]]:
     try:
         with fsspec.open(path, "r", encoding="utf-8") as f:
             text = f.read()
-    except (FileNotFoundError, OSError, ImportError) as error:
+    except Exception as error:  # of the disk, of the encoding, or of whatever opens an address
         do = "give the folder that holds the public files: --data FOLDER"
         raise UserError(path, f"cannot be read ({type(error).__name__})", do) from None
     if path.endswith((".txt", ".tsv")):

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from zhiling.console import note
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.documents import SCHEMA, Asked, render
@@ -70,21 +71,36 @@ def named_tasks(settings: EvalSettings, folder: Path) -> list[Task]:
     packs = pack_names()
     known = {*PUBLIC, *packs, *(name.split("/")[0] for name in PUBLIC if "/" in name)}
     tasks: list[Task] = []
+    if settings.data is not None and settings.packs is None:
+        raise UserError("--tasks", "data, and no word of which sets to ask", "name some, as fewclue,thucnews")
     for wanted in packs if settings.packs is None else settings.packs:
         if wanted not in known:
             _refuse_file(wanted)
             raise UserError("--tasks", f"no task '{one_line(wanted, 60)}'", did_you_mean(wanted, known))
         if wanted in packs:
+            _shots(wanted, settings.shots, False)
             tasks += shipped_tasks(wanted, folder)
             continue
         if settings.data is None:
             raise UserError(f"task '{wanted}'", "no data for it", "give the folder of your copies with --data FOLDER")
         for name in [n for n in PUBLIC if n == wanted or n.startswith(f"{wanted}/")]:
+            shots = _shots(name, settings.shots, "train" in PUBLIC[name].files)
             tasks += public_tasks(
-                name, settings.data, folder, settings.shots or (0,), range(settings.seeds), settings.templates,
-                settings.limit, settings.fixed_shots,
+                name, settings.data, folder, shots, range(settings.seeds), settings.templates, settings.limit,
+                settings.fixed_shots,
             )
     return choose(tasks, "the tasks", None, settings.templates, None, settings.generation)
+
+
+def _shots(name: str, wanted: Sequence[int] | None, has_train: bool) -> Sequence[int]:
+    """The numbers of shots that a set can be asked at: without train rows, 0. Raises UserError where none is left."""
+    if has_train or wanted is None or set(wanted) == {0}:
+        return wanted or (0,)
+    saw = f"{name} has no train rows to show"
+    if 0 not in wanted:
+        raise UserError("--shots", saw, "ask it at 0 shots")
+    note(f"{saw}, it is asked at 0 shots alone")
+    return (0,)
 
 
 def _refuse_file(name: str) -> None:

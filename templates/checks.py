@@ -5,7 +5,7 @@ here; what only rendering shows is in `rendered_checks.py`.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from jinja2 import nodes
 
@@ -23,11 +23,14 @@ FEWEST_EXAMPLES = 8
 SAYS_NOTHING = {"", "?", "none", "todo", "tbd", "n/a", "na", "null"}  # where a licence should stand
 TRAILING = re.compile(r"[ \t\r\f\v\u3000\u00a0]+$")
 
+MARKUP = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_WORDS = {"zh": re.compile(r"[\u4e00-\u9fff]"), "en": re.compile(r"[A-Za-z]+")}
+
 
 def check_declarations(pack: Pack) -> Iterator[Finding]:
     """Findings in what `pack` declares."""
     places = Places(pack)
-    for check in (_folder, _counts, _columns, _words, _corpora, _metrics, _white_space, _choices, _labels, _twice):
+    for check in CHECKS:
         yield from check(pack, places)
 
 
@@ -35,6 +38,19 @@ def _folder(pack: Pack, places: Places) -> Iterator[Finding]:
     folder = "/".join(pack.folder.absolute().parts[-2:])
     if folder != pack.name:
         yield places.key("ZT002", ("pack",), pack.name, f"in the folder {one_line(folder)}")
+
+
+def _language(pack: Pack, places: Places) -> Iterator[Finding]:
+    said = spoken(source for t in pack.settings.templates for source in t.texts.values())
+    if said and said != pack.settings.language:
+        yield places.key("ZT014", ("language",), pack.settings.language, f"the words look like “{said}”")
+
+
+def spoken(sources: Iterable[str]) -> str | None:
+    """The language of templates' own words: are there more Chinese characters or more Latin words; None for neither."""
+    words = " ".join(MARKUP.sub(" ", source) for source in sources)
+    zh, en = (len(_WORDS[language].findall(words)) for language in ("zh", "en"))
+    return None if zh == en else "zh" if zh > en else "en"
 
 
 def _counts(pack: Pack, places: Places) -> Iterator[Finding]:
@@ -124,3 +140,8 @@ def _twice(pack: Pack, places: Places) -> Iterator[Finding]:
         if text in seen:
             yield places.example("ZT012", i, None, "", row)
         seen.add(text)
+
+
+CHECKS = (
+    _folder, _language, _counts, _columns, _words, _corpora, _metrics, _white_space, _choices, _labels, _twice,
+)

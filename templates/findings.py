@@ -38,6 +38,7 @@ CODES: dict[str, Code] = {
     "ZT011": _warning("no example has a label", "add an example with that label"),
     "ZT012": _warning("an example stands twice", "change or remove one"),
     "ZT013": _error("a corpus maps to what the pack does not have", "name a column or label that the pack declares"),
+    "ZT014": _error("the templates are in another language", "say which under `language`, or translate them"),
     # the pack as it renders its examples
     "ZT020": _error("an example cannot be rendered", "mend the template or the row, or say `when` a row fits"),
     "ZT021": _error("a template renders no example", "mend its `when`, or add an example that fits it"),
@@ -53,6 +54,8 @@ CODES: dict[str, Code] = {
     "ZT031": _warning("a space before a Chinese answer", "drop `delimiter`: Chinese has no space there"),
     "ZT032": _warning("the prompt shows what makes the answer", "leave that column out, unless copying is the task"),
     "ZT033": Code("note", "rendered by the slower engine", "nothing must be done; plain fields and filters are faster"),
+    "ZT034": _error("the prompt says nothing of the row", "show the column that the answer follows from"),
+    "ZT035": _warning("one choice begins another", "give words of which none begins another, lest the shorter win"),
 }
 
 

@@ -47,8 +47,9 @@ def lint_pack(folder: Path) -> list[Finding]:
         pack = read_pack(folder)
     except UserError as error:
         file, _, rest = error.where.partition(":")
-        line = rest.split(":")[0]
-        detail = f"{error.saw}; {error.do}"
+        line, _, key = rest.partition(":")
+        said = f"{key.strip()}: " if key.strip() else ""
+        detail = f"{said}{error.saw}; {error.do}"
         return [Finding("ZT001", file, int(line) if line.isdecimal() else 1, "", detail=detail)]
     found = {*check_declarations(pack), *check_renderings(pack)}
     return sorted(found, key=lambda f: (_RANK[f.severity], f.file, f.line, f.code, f.found))

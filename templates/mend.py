@@ -14,14 +14,13 @@ import yaml
 
 from zhiling.settings import read_yaml
 from zhiling.store import write_text
-from zhiling.templates.checks import TRAILING
+from zhiling.templates.checks import MARKUP, TRAILING, spoken
 from zhiling.templates.rendered_checks import DOUBLED, MIXED_WIDTH
 
 PARTS = ("system", "prompt", "content", "rationale", "completion")
 WIDER = str.maketrans(",;:!?()", "，；：！？（）")
 NARROWER = str.maketrans("，。；：！？（）", ",.;:!?()")
 _STRONGEST = "？！?!。.：:；;，,、"  # of two marks the earlier in this list stays
-_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 
 def mend_pack(folder: Path) -> int:
@@ -30,6 +29,8 @@ def mend_pack(folder: Path) -> int:
     document = read_yaml(path)
     text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     language = str(document.data.get("language"))
+    if spoken(text[start:end] for start, end in _scalars(text)) not in (language, None):
+        language = ""  # of another one than the pack says (ZT014): its punctuation may well be right
     mended = _without_trailing(_punctuated(text, language) if language in DOUBLED else text)
     before, after = text.split("\n"), mended.split("\n")
     if mended == path.read_text(encoding="utf-8") or yaml.safe_load(mended) != _expected(document.data, language):
@@ -71,7 +72,7 @@ def _leaves(node: yaml.Node, name: str) -> Iterator[tuple[yaml.ScalarNode, str]]
 def mend_words(source: str, language: str) -> str:
     """Jinja2 source with the punctuation of its words mended."""
     parts, at = [], 0
-    for tag in _TAG.finditer(source):
+    for tag in MARKUP.finditer(source):
         parts += [_words(source[at : tag.start()], language), tag.group()]
         at = tag.end()
     return "".join([*parts, _words(source[at:], language)])

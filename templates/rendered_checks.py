@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from zhiling.errors import one_line
 from zhiling.templates.batch import make_rows
+from zhiling.templates.checks import spoken
 from zhiling.templates.compiled import Compiled, compile_template
 from zhiling.templates.engines import Refused, render_row
 from zhiling.templates.findings import Finding
@@ -75,7 +76,7 @@ def check_renderings(pack: Pack) -> Iterator[Finding]:
         if not view.shown:
             yield places.finding("ZT021", view.name, "")
             continue
-        for check in (_leaks, _constant, _unfinished, _punctuation, _position, _ending, _copies, _slow):
+        for check in CHECKS:
             yield from check(pack, view, places)
     yield from _alike(views, places)
 
@@ -128,6 +129,27 @@ def _constant(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
         yield places.finding("ZT023", view.name, one_line(completions.pop(), 40), part="completion")
 
 
+def _says_nothing(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """One prompt for rows of different answers: nobody could know which. All have one id, so draws change nothing."""
+    rows = [pack.examples[i] for i in view.shown]
+    rendered = render_rows(view.compiled, rows, ["example-0"] * len(rows), SEED)
+    answers = {completion for prompt, completion in zip(rendered.prompts, rendered.completions, strict=True) if prompt}
+    told = {json.dumps([row[c] for c in row if c not in pack.label_columns]) for row in rows}
+    if len(set(rendered.prompts) - {""}) == 1 < min(len(answers), len(told)) and not view.template.inverted:
+        yield places.finding("ZT034", view.name, one_line(rendered.prompts[0], 40), part="prompt")
+
+
+def _begins(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
+    """A choice that another one begins with is never less likely than that: where it is so in all rows, say so."""
+    pairs = [
+        {(a, b) for a in choices for b in choices if a != b and b.startswith(a)}
+        for i in view.shown if (choices := view.rendered.choices[i])
+    ]
+    if common := sorted(set.intersection(*pairs)) if pairs else []:
+        short, long = (one_line(choice.strip(), 20) for choice in common[0])
+        yield places.finding("ZT035", view.name, "", f"“{long}” begins with “{short}”", part="choices")
+
+
 def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     for i in view.shown:
         words = template_words(view.spans[i])
@@ -147,6 +169,8 @@ def _unfinished(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
 
 def _punctuation(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
     language = pack.settings.language
+    if spoken(view.template.texts.values()) not in (language, None):
+        return  # ZT014, or a template that quotes another language: what width is right there is not known
     seen: set[tuple[str, str]] = set()
     for i in view.shown:
         text = "".join(span.text for span in view.spans[i])
@@ -223,6 +247,11 @@ def _slow(pack: Pack, view: View, places: Places) -> Iterator[Finding]:
             render_row(view.compiled, rows, alone[0])
         if view.compiled.learnt.minijinja == [None]:
             yield places.finding("ZT033", view.name, "")
+
+
+CHECKS = (
+    _leaks, _constant, _says_nothing, _begins, _unfinished, _punctuation, _position, _ending, _copies, _slow,
+)
 
 
 def _alike(views: Sequence[View], places: Places) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """`zhiling eval` and `zhiling tasks` as a person types them."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def test_packs_are_scored_on_their_examples(model: Path, tmp_path: Path, capsys:
         (["--tasks", "fewclue/tnews"], "no data for it; give the folder of your copies with --data FOLDER"),
         (["--tasks", "zh/nli", "--shots", "a"], "--shots: 'a' is no list of numbers; write it as 0,3"),
         (["--tasks", "zh/nli", "--too-long", "x"], "--too-long: found 'x'"),
+        (["--tasks", "zh/nli", "--shots", "3"], "--shots: zh/nli has no train rows to show; ask it at 0 shots"),
+        (["--data", "."], "--tasks: data, and no word of which sets to ask; name some, as fewclue,thucnews"),
+        (["--data", ".", "--release", "."], "--data: given beside --release; give one"),
     ],
 )
 def test_what_is_mistyped_gets_one_line(
@@ -41,6 +45,15 @@ def test_what_is_mistyped_gets_one_line(
     assert run_args(["eval", str(model), *arguments, "-o", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+
+
+def test_what_is_not_installed_is_told_with_the_way_to_get_it(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "zhiling.eval_tasks.engine", raising=False)
+    assert run_args(["eval", str(model), "--tasks", "zh/nli", "--limit", "1", "-o", str(tmp_path)]) == 2
+    assert "error: torch is not installed; pip install 'zhiling[train]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -63,3 +63,10 @@ def test_unknown_names(tmp_path: Path) -> None:
         find_subject("baseline:linaer")
     with pytest.raises(UserError, match="no such folder; give a model's folder or its name on the Hub"):
         find_subject(str(tmp_path / "gone"))
+
+
+def test_a_name_that_the_hub_cannot_be_asked_for_is_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match="no such folder, and the Hub gives no such model"):
+        find_subject("models-instructed")

@@ -39,6 +39,7 @@ def test_a_sound_pack_has_nothing_to_say(tmp_path: Path) -> None:
     ("ZT012", {"rows": [*ROWS, ROWS[0]]}),
     ("ZT013", {"corpora": [{"hub": "a/b", "license": "mit", "columns": {"txet": "t"}}]}),
     ("ZT013", {"corpora": [{"hub": "a/b", "license": "mit", "labels": {"1": "positiv"}}]}),
+    ("ZT014", {"language": "en"}),
     ("ZT004", {"rows": ROWS[:7]}),
 ])
 def test_each_fault_of_the_pack_has_its_code(tmp_path: Path, code: str, changes: dict[str, Any]) -> None:

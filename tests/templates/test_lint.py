@@ -45,6 +45,19 @@ def test_a_pack_that_cannot_be_read_is_one_finding_at_its_line(tmp_path: Path) -
     assert "uses the undefined name 'txet'; did you mean 'text'?" in str(found)
 
 
+def test_of_a_key_that_is_wrong_or_missing_the_name_is_told(tmp_path: Path) -> None:
+    folder = new_pack("zh/mine", tmp_path)
+    file = folder / "pack.yaml"
+    sound = file.read_text(encoding="utf-8")
+    for old, new, told in (
+        ("    kind: question", "    promt: x", "templates[0].promt: unknown key; did you mean 'prompt'?"),
+        ('    completion: "{{ text }}"', "    note: x", "templates[4].completion: missing; add it"),
+    ):
+        file.write_text(sound.replace(old, new, 1), encoding="utf-8")
+        (found,) = lint_pack(folder)
+        assert f"the pack cannot be read: {told}" in str(found)
+
+
 def test_a_finding_reads_as_one_line_and_as_json() -> None:
     found = Finding("ZT025", "a/pack.yaml", 7, "，，", "ask")
     assert str(found) == (
@@ -92,3 +105,14 @@ def test_fix_changes_the_templates_words_alone(tmp_path: Path) -> None:
     assert mend_pack(folder) == 1
     assert file.read_text(encoding="utf-8") == commented
     assert mend_pack(folder) == 0 and read_pack(folder).name == "zh/mine"
+
+
+def test_a_pack_that_says_the_wrong_language_is_told_so_and_its_punctuation_left_alone(tmp_path: Path) -> None:
+    folder = new_pack("zh/mine", tmp_path)
+    file = folder / "pack.yaml"
+    wrong = file.read_text(encoding="utf-8").replace("language: zh", "language: en", 1)
+    file.write_text(wrong, encoding="utf-8")
+    found = {f.code: str(f) for f in lint_pack(folder)}
+    assert "the templates are in another language: the words look like “zh”, “en”" in found["ZT014"]
+    assert "ZT026" not in found
+    assert mend_pack(folder) == 0 and file.read_text(encoding="utf-8") == wrong

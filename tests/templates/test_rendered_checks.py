@@ -46,6 +46,9 @@ def test_a_sound_template_has_nothing_to_say(tmp_path: Path) -> None:
     ("ZT030", prompt("{{ text | replace('。', '') | replace('！', '') }}")),
     ("ZT031", {**SOUND, "delimiter": " "}),
     ("ZT032", {**SOUND, "completion": "{{ text }}{{ label }}", "choices": "none"}),
+    ("ZT034", prompt("这条评论是夸还是骂？\n答：")),
+    ("ZT034", prompt("这条评论是{{ choices | join('还是') }}？\n答：", shuffle_choices=True)),
+    ("ZT035", {**SOUND, "choices": {"negative": "好", "positive": "好得很"}}),
 ])
 def test_each_fault_has_its_code(tmp_path: Path, code: str, template: dict[str, Any]) -> None:
     assert code in codes(tmp_path, template)
@@ -59,6 +62,8 @@ def test_each_fault_has_its_code(tmp_path: Path, code: str, template: dict[str, 
     ("ZT026", prompt("评论：{{ text }}\nJSON: ")),
     ("ZT029", prompt("{{ text }}\n感情是“")),
     ("ZT032", {**SOUND, "completion": "{{ label }}: {{ text | length }}", "choices": "none"}),
+    ("ZT034", {**prompt("请写一条评论："), "completion": "{{ text }}", "inverted": True}),
+    ("ZT035", {**SOUND, "choices": {"negative": "不好", "positive": "好"}}),
 ])
 def test_what_only_looks_like_a_fault_is_none(tmp_path: Path, code: str, template: dict[str, Any]) -> None:
     assert code not in codes(tmp_path, template)

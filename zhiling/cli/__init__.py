@@ -73,17 +73,26 @@ def run_args(args: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        if getattr(error, "errno", None) in FULL or any(os.strerror(code) in str(error) for code in FULL):
-            where = getattr(error, "filename", None) or "output"  # safetensors has an error of its own
-            return _say(f"{where}: no room left to write; free some and run the same command again", 2)
-        if isinstance(error, OSError) and error.errno in ELSEWHERE:
-            return _say(f"{error.filename}: {str(error.strerror).lower()}; choose another place", 2)
-        if isinstance(error, PermissionError):
-            return _say(f"{error.filename}: no permission; choose another place or change its rights", 2)
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            return _say("out of memory; ask for less at once, or for a smaller model", 2)
+        if said := _in_plain_words(error):
+            return _say(said, 2)
         told = f"{type(error).__name__}: {error}"
         return _say(f"{told}. This is a fault in zhiling: run again with --debug and report it", 1)
+
+
+def _in_plain_words(error: Exception) -> str | None:
+    """What to say of an error that is no fault of zhiling's; None where it may be one."""
+    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    if number in FULL or any(os.strerror(code) in str(error) for code in FULL):  # safetensors has an error of its own
+        return f"{name or 'output'}: no room left to write; free some and run the same command again"
+    if isinstance(error, OSError) and number in ELSEWHERE:
+        return f"{name}: {str(error.strerror).lower()}; choose another place"
+    if isinstance(error, PermissionError):
+        return f"{name}: no permission; choose another place or change its rights"
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return "out of memory; ask for less at once, or for a smaller model"
+    if isinstance(error, ModuleNotFoundError) and (get := doctor.how_to_get(error.name)):
+        return f"{error.name} is not installed; {get} (`zhiling doctor` lists what else is missing)"
+    return None
 
 
 def _say(text: str, code: int) -> int:

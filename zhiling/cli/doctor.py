@@ -43,8 +43,16 @@ def _row(extra: str, name: str) -> list[str]:
     try:
         return [extra, name, version({"sklearn": "scikit-learn"}.get(name, name)), ""]
     except PackageNotFoundError:
-        wanted = "zhiling" if extra == "build" else f"'zhiling[{extra}]'"
-        return [extra, name, "missing", f"pip install {wanted}"]
+        return [extra, name, "missing", _get(extra)]
+
+
+def how_to_get(module: str | None) -> str | None:
+    """The command that installs a library that zhiling may do without; None for any other module."""
+    return next((_get(extra) for extra, names in EXTRAS.items() if module in names), None)
+
+
+def _get(extra: str) -> str:
+    return "pip install zhiling" if extra == "build" else f"pip install 'zhiling[{extra}]'"
 
 
 def _devices() -> dict[str, str]:

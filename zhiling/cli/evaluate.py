@@ -8,7 +8,9 @@ import typer
 tasks_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="lm-eval tasks made from packs and releases.")
 Release = Annotated[Path | None, typer.Option("--release", "-r", help="Folder of a release, as out/zh-reviews/1.0.0.")]
 Data = Annotated[str | None, typer.Option(help="Folder with your copies of public data sets, or hf://datasets/ORG/NAME.")]
-Tasks = Annotated[str, typer.Option(help="Packs, areas or tasks, as zh/sentiment,zh_nli,fewclue/tnews; all for all.")]
+Tasks = Annotated[str, typer.Option(
+    help="Packs, as zh/nli; areas and tasks of a release, as zh_nli; public data sets, as fewclue/tnews; all for all."
+)]
 Shots = Annotated[str, typer.Option(help="Numbers of shots, as 0,3; all for all that a release holds.")]
 Templates = Annotated[str, typer.Option(help="Templates, as cloze,question; all for all.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Draws of exemplars for public data sets.")]
@@ -52,6 +54,7 @@ def eval_(
     """Score a model on a release, on public data sets or on the packs' examples. A killed run goes on."""
     from zhiling.eval_tasks.run import score
 
+    _either(release, data)
     settings = _settings(
         packs=_words(tasks), templates=_words(templates), shots=_numbers(shots, "--shots"), limit=limit,
         generation=generation, backend=backend, too_long=too_long, seeds=seeds, fixed_shots=fixed_shots, data=data,
@@ -114,6 +117,7 @@ def export(
     from zhiling.eval_tasks.run import tasks_of as of_release
     from zhiling.store import write_text
 
+    _either(release, data)
     if every:
         print(f"{out}: {len(export_shipped(out))} files of tasks and groups")
         return
@@ -143,6 +147,14 @@ def pass_at_k(
 
     ks = [n for n in _numbers(k, "--k") or [1] if n]
     print(json.dumps(score(problems, samples, ks or [1], allow_code)))
+
+
+def _either(release: Path | None, data: str | None) -> None:
+    """Raise UserError where both a release and public data are given: only one of them would be asked."""
+    if release and data:
+        from zhiling.errors import UserError
+
+        raise UserError("--data", "given beside --release", "give one: a release's test rows are asked, or public data")
 
 
 def _words(text: str) -> list[str] | None:
