@@ -157,21 +157,7 @@ def _cut(units: list[Unit], path: Path, shown: str) -> Source:
             if not whole:
                 parts.append(replace(units[0], offset=offset, length=len(chunk), first_line=line))
             offset, line = offset + len(chunk), line + chunk.count(b"\n")
-    for unit in units if packed else ():
-        _check_whole(unit)
     return Source(shown, sha.hexdigest(), offset, tuple(units) if whole else tuple(parts))
-
-
-def _check_whole(unit: Unit) -> None:
-    """Unpack a file to its end, where a download that broke off is damaged. Raises UserError."""
-    assert unit.path is not None
-    zst = unit.path.suffix == ".zst"  # of whose library half a file is a whole one
-    try:
-        with pa.input_stream(unit.path, compression="zstd") if zst else _opened(unit) as f:
-            while f.read(CHUNK_BYTES):
-                pass
-    except OSError as error:
-        raise UserError(unit.shown, f"damaged archive ({one_line(str(error))})", "get the file anew") from None
 
 
 def open_source(path: Path, member: str | None = None) -> IO[bytes]:
