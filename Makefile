@@ -32,7 +32,7 @@ generated: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	for name in render render_memory build duplicates train eval; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in render render_memory build duplicates train head eval; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit("zhiling needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

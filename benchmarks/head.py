@@ -3,8 +3,8 @@
 In: a release (`--release`; built from recipes/quickstart.yaml where absent), whose train reviews both learn, 32 a step,
 from the same `pico` encoder of fresh weights and its tokenizer, in bf16, all weights trained with AdamW. The other side
 pads each batch to its longest text, once as its rows come and once with rows of like length together (sorted within
-fifty batches, so a hundred are timed). Out: a table, and benchmarks/results/head.json. Each in a process of its own, one
-after the other; tokens are those of real text, and the first step is left out.
+fifty batches, so a hundred are timed). Out: a table, and benchmarks/results/head.json. Each in a process of its own,
+one after the other; tokens are those of real text, and the first step is left out.
 """
 
 import argparse
