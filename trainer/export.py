@@ -85,7 +85,8 @@ def export(
             lines = [json.loads(line) for line in text.splitlines()]
             write_jsonl(part / "metrics.jsonl", [{k: v for k, v in line.items() if k not in TIMES} for line in lines])
             write_bytes(part / "curves.png", curves(lines))
-        write_text(part / "README.md", render_card("model.md.j2", {"about": about, "kind": kind_of(model, more)}))
+        card = {"about": about, "kind": kind_of(model, more), "prompt": hasattr(model, "get_base_model")}
+        write_text(part / "README.md", render_card("model.md.j2", card))
         write_manifest(part, "model", about)
 
 

@@ -234,10 +234,10 @@ def on_rows(
         from zhiling.trainer.chat import with_chat
 
         with_chat(model, tokenizer, settings.seed, whole=own.adapter is None)
-    drawn = {}
-    for side in SIDES if own.shots_per_class != 0 else SIDES[1:]:
-        table = select_rows(stage.release, side, own, settings.seed)
-        drawn[side] = drawn_rows(stage.work / side, table, model, tokenizer, own, settings.seed)
+    sides = SIDES if own.shots_per_class != 0 else SIDES[1:]  # read both before either is written
+    tables = {side: select_rows(stage.release, side, own, settings.seed) for side in sides}
+    drawn = {side: drawn_rows(stage.work / side, table, model, tokenizer, own, settings.seed)
+             for side, table in tables.items()}
     batches, held_out = drawn.get("train"), drawn["validation"]
     validation = held_out.some(range(len(held_out.rows)), own.micro_tokens)
     adapted = None

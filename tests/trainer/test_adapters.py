@@ -142,6 +142,17 @@ def test_a_tuned_prompt_goes_out_with_its_base_and_loads_in_peft(made: dict[str,
     assert read_manifest(folder, "model")["settings"]["finetune"]["adapter"]["method"] == "prompt"
 
 
+@pytest.mark.parametrize("method", ["lora", "prompt"])
+def test_the_cards_own_code_loads_the_folder(made: dict[str, Path], method: str) -> None:
+    code = (made[method] / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    found: dict[str, Any] = {}
+    exec(code.replace("PATH_OR_NAME", str(made[method])).replace("PATH", str(made[method])), found)
+    assert len(found["tokenizer"]) == 400
+    assert (type(found["model"]).__name__, hasattr(found["model"], "get_prompt")) in (
+        ("LlamaForCausalLM", False), ("PeftModelForCausalLM", True)
+    )
+
+
 def test_the_prompts_loss_is_that_of_peft(model: Any) -> None:
     """Rows of two lengths end to end give the losses that peft's own forward gives each alone."""
     from zhiling.trainer.batches import Row, cut

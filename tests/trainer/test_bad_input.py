@@ -80,11 +80,14 @@ def test_a_model_that_cannot_be_trained_on_is_one_line(
     assert [p.name for p in left] in ([], [".mine.work", "settings.json"])  # no code ran, no model came of it
 
 
-def without_train_rows(folder: Path) -> None:
-    for path in (folder / "data").glob("train-*.parquet"):
-        pq.write_table(pq.read_table(path).slice(0, 0), path)
-    about = read_json(folder / MANIFEST)
-    write_manifest(folder, "release", {k: v for k, v in about.items() if k not in ("kind", "files")})
+def without_rows(side: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for path in (folder / "data").glob(f"{side}-*.parquet"):
+            pq.write_table(pq.read_table(path).slice(0, 0), path)
+        about = read_json(folder / MANIFEST)
+        write_manifest(folder, "release", {k: v for k, v in about.items() if k not in ("kind", "files")})
+
+    return change
 
 
 def with_a_shard_cut_short(folder: Path) -> None:
@@ -93,7 +96,8 @@ def with_a_shard_cut_short(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    (without_train_rows, "data: no train rows; build a release of more rows or other shares"),
+    (without_rows("train"), "data: no train rows; build a release of more rows or other shares"),
+    (without_rows("validation"), "data: no validation rows; build a release of more rows or other shares"),
     (with_a_shard_cut_short, "train-00000-of-00001.parquet: missing or not as the manifest says; get or build"),
     (lambda folder: (folder / MANIFEST).unlink(), "no manifest.json in it; give the folder of a release"),
 ])
@@ -106,7 +110,7 @@ def test_a_release_that_cannot_be_trained_on_is_one_line(
     assert run_args(["train", "instruct", str(theirs), str(pretrained), "-o", str(tmp_path / "mine")]) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith(f"error: {theirs}") and said in err, err
-    assert not (tmp_path / "mine").exists()
+    assert not (tmp_path / "mine").exists() and not (tmp_path / ".mine.work").exists()
 
 
 def test_rows_longer_than_the_context_are_counted(
