@@ -20,6 +20,7 @@ from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, locked, read_manifest
 from zhiling.trainer.checkpoint import changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
+from zhiling.trainer.data import release_manifest
 from zhiling.trainer.distributed import joined, leader_first, team
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Stage:
 
     def made_from(self) -> dict[str, Any]:
         """Everything that the model depends on."""
-        read_manifest(self.release, "release")
+        release_manifest(self.release)
         return {
             "stage": self.name,
             "release": file_digest(self.release / MANIFEST),
@@ -70,12 +71,12 @@ def _shown(stage: str, dry: bool) -> "Callable[[Plan], None] | None":
 def identity(model: Path) -> str:
     """What tells one model folder from another: its manifest's digest, or that of all files in a foreign one."""
     from zhiling.trainer.adapters import base_of, is_adapter
-    from zhiling.trainer.model import require_safetensors
+    from zhiling.trainer.model import manifest_of, require_safetensors
 
     require_safetensors(model)
     if is_adapter(model):
         return digest([identity(base_of(model)), files_below(model)])
-    return file_digest(model / MANIFEST) if (model / MANIFEST).is_file() else digest(files_below(model))
+    return file_digest(model / MANIFEST) if manifest_of(model) else digest(files_below(model))
 
 
 def pretrain(

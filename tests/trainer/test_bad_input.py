@@ -58,7 +58,9 @@ def without_base(folder: Path) -> None:
     (pickled, "weights are pickled (pytorch_model.bin), which can run code; save the model as safetensors"),
     (cut_short, "cannot be read (SafetensorError: Error while deserializing header: incomplete metadata"),
     (with_keys("config.json", num_hidden_layers=3), "no weights for model.layers.2.input_layernorm.weight (9 missing)"),
-    (with_keys("config.json", hidden_size=64), "cannot be read (RuntimeError: "),
+    (with_keys("config.json", hidden_size=64), "weights of other sizes than its config says, as model.embed"),
+    (with_keys("config.json", max_position_embeddings=0), "its config has no max_position_embeddings; give a model"),
+    (with_keys("config.json", architectures=7, model_type=None), "cannot be read (ValueError: "),
     (with_keys("config.json", model_type="nosuch"), "cannot be read (ValueError: The checkpoint you are"),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), "cannot be read ("),
     (lambda folder: (folder / "config.json").write_text("{"), "config.json: not valid JSON ("),
@@ -100,6 +102,8 @@ def with_a_shard_cut_short(folder: Path) -> None:
     (without_rows("validation"), "data: no validation rows; build a release of more rows or other shares"),
     (with_a_shard_cut_short, "train-00000-of-00001.parquet: missing or not as the manifest says; get or build"),
     (lambda folder: (folder / MANIFEST).unlink(), "no manifest.json in it; give the folder of a release"),
+    (with_keys(MANIFEST, files=None), "manifest.json: no 'files' in it; get or build the release anew"),
+    (with_keys(MANIFEST, corpora=[1]), "manifest.json: no 'corpora' in it; get or build the release anew"),
 ])
 def test_a_release_that_cannot_be_trained_on_is_one_line(
     release: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],

@@ -129,6 +129,18 @@ def test_a_foreign_checkpoint_can_be_trained_on(release: Path, pretrained: Path,
     assert [step["stage"] for step in read_manifest(made, "model")["lineage"]] == ["finetune"]
 
 
+@pytest.mark.parametrize("text", ["not json", "[]", '{"kind": "model"}', '{"kind": "theirs", "lineage": []}'])
+def test_a_strangers_own_manifest_means_nothing(release: Path, pretrained: Path, tmp_path: Path, text: str) -> None:
+    """Found out at the export, it would cost the whole training."""
+    foreign = Path(shutil.copytree(pretrained, tmp_path / "foreign"))
+    (foreign / MANIFEST).write_text(text, encoding="utf-8")
+    none = settings(finetune={**TINY["instruct"], "shots_per_class": 0})
+    about = read_manifest(finetune(release, foreign, none, tmp_path / "out"), "model")
+    assert (about["checkpoint"]["name"], len(about["lineage"])) == ("foreign", 1)
+    (foreign / "config.json").write_text((foreign / "config.json").read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert identity(foreign) != about["parent"]
+
+
 @pytest.mark.parametrize(("parent", "objective"), [("bert", "masked"), ("pretrained", "causal")])
 def test_pretraining_goes_on_from_a_checkpoint_with_its_own_tokenizer(
     request: pytest.FixtureRequest, release: Path, tmp_path: Path, parent: str, objective: str
