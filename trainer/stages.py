@@ -21,7 +21,7 @@ from zhiling.store import MANIFEST, digest, file_digest, files_below, locked, re
 from zhiling.trainer.checkpoint import changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
 from zhiling.trainer.data import release_manifest
-from zhiling.trainer.distributed import joined, leader_first, team
+from zhiling.trainer.distributed import alone, joined, leader_first, team
 
 if TYPE_CHECKING:
     from zhiling.trainer.adapters import Adapted
@@ -131,6 +131,7 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
     if stage.folder.exists():
         raise UserError(str(stage.folder), "exists and is no model of zhiling's", "choose another folder")
     if stage.dry:
+        alone(f"{stage.name} --dry-run")
         with TemporaryDirectory() as folder:
             stage = replace(stage, folder=Path(folder) / "model")
             run(stage)
@@ -309,9 +310,7 @@ def fit(
             compiled=device.type == "cuda" if settings.compile == "auto" else settings.compile,
         )
         if stage.dry:
-            cost = plan(model, run)
-            if ranks.leads:
-                stage.dry(cost)
+            stage.dry(plan(model, run))
             return
         logs = settings.log_to if ranks.leads else []
         with trackers(logs, stage.folder.name, stage.settings, stage.folder.parent / "logs") as found:
