@@ -124,6 +124,7 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
         found = read_manifest(stage.folder, "model")
         if found["made_from"] == digest(made_from):
             note(f"{stage.folder} is up to date")
+            shutil.rmtree(stage.work, ignore_errors=True)  # of a run killed after its last write
             return stage.folder
         changed = changes(found.get("inputs", {}), made_from)
         raise UserError(str(stage.folder), f"made from other settings ({'; '.join(changed[:4])})",

@@ -52,9 +52,12 @@ def test_a_model_that_is_up_to_date_is_kept(
     release: Path, pretrained: Path, instructed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (instructed / "model.safetensors").stat().st_mtime_ns
+    left = instructed.with_name(f".{instructed.name}.work") / "checkpoints"  # by a run killed after its last write
+    left.mkdir(parents=True)
     assert instruct(release, pretrained, settings(), instructed) == instructed
     assert (instructed / "model.safetensors").stat().st_mtime_ns == before
     assert f"{instructed} is up to date" in capsys.readouterr().err
+    assert not left.parent.exists()
 
 
 def test_a_model_of_other_settings_is_not_overwritten(release: Path, pretrained: Path, instructed: Path) -> None:
