@@ -82,6 +82,17 @@ def test_a_model_that_cannot_be_trained_on_is_one_line(
     assert [p.name for p in left] in ([], [".mine.work", "settings.json"])  # no code ran, no model came of it
 
 
+def test_a_model_beside_another_s_tokenizer_predicts_nothing(
+    pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(pretrained, tmp_path / "theirs"))
+    of_another_tokenizer(model)
+    (tmp_path / "a.txt").write_text("好\n", encoding="utf-8")
+    assert run_args(["predict", str(model), "zh/sentiment", str(tmp_path / "a.txt")]) == 2
+    said = f"error: {model}: its tokenizer has 408 tokens, its model knows 400; put the model's own tokenizer beside it\n"
+    assert capfd.readouterr() == ("", said)
+
+
 def without_rows(side: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         for path in (folder / "data").glob(f"{side}-*.parquet"):
