@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CONFIG = "adapter_config.json"  # peft's name
 IA3_PLACES = {"modernbert": (["attn.Wqkv", "mlp.Wo"], ["mlp.Wo"])}  # where peft does not know them
 
-HEADS = r"(classifier|score)(\..*)?"  # the library's names of classifiers' heads, which are trained whole
+HEADS = ("classifier", "score")  # the library's names of classifiers' heads, which are trained whole
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ def adapt(
     name = str(model.name_or_path)
     if settings.method == "prompt" and (head or model.config.model_type in ENCODERS):
         raise UserError("adapter: prompt", "only a decoder that writes can be prompted", "use lora, dora or ia3")
+    heads = [getattr(model, own) for own in HEADS if hasattr(model, own)]
+    if settings.method == "ia3" and not all(hasattr(own, "weight") for own in heads):
+        saw = f"peft cannot merge it under the head of a {model.config.model_type}"
+        raise UserError("adapter: ia3", saw, "use lora")
     try:
         with torch.random.fork_rng(devices=[]), _without_old_names():
             torch.manual_seed(draw(seed, "adapter", settings.method) >> 1)
@@ -84,9 +88,10 @@ def _config(settings: AdapterSettings, kind: str, head: str | None) -> Any:
     if settings.method == "ia3":
         places, inner = IA3_PLACES.get(kind, (None, None))
         return IA3Config(task_type=head, target_modules=places, feedforward_modules=inner)
+    whole = rf"({'|'.join(HEADS)})(\..*)?" if head else None
     return LoraConfig(
         task_type=head, r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout,
-        target_modules="all-linear", exclude_modules=HEADS if head else None, use_dora=settings.method == "dora",
+        target_modules="all-linear", exclude_modules=whole, use_dora=settings.method == "dora",
     )
 
 

@@ -29,8 +29,8 @@ def use_threads(parameters: int, device: Any) -> int:
     from zhiling.trainer.parts import PARTS, cores
 
     workers = min(PARTS, cores()) if device.type == "cpu" else 1
-    if device.type == "cpu" and parameters < SMALL:
-        torch.set_num_threads(1)
+    if device.type == "cpu":  # said each time: a process may train a small model and then a large one
+        torch.set_num_threads(1 if parameters < SMALL else cores())
     return workers
 
 

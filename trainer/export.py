@@ -16,7 +16,7 @@ from zhiling.store import (
     write_manifest,
     write_text,
 )
-from zhiling.trainer.model import ENCODERS, count_parameters, quiet
+from zhiling.trainer.model import ENCODERS, count_parameters, manifest_of, quiet
 
 if TYPE_CHECKING:
     from zhiling.trainer.loop import Outcome
@@ -34,8 +34,7 @@ def export(
 
     from zhiling.trainer.chat import ends_of
 
-    ours = stage.parent and (stage.parent / MANIFEST).is_file()
-    parent = read_manifest(stage.parent, "model") if stage.parent and ours else None
+    parent = manifest_of(stage.parent) if stage.parent else None
     checkpoint = {"name": stage.parent.name, "digest": stage.made_from()["parent"]} if stage.parent else None
     release = read_manifest(stage.release, "release")
     about = {
@@ -85,7 +84,8 @@ def export(
             lines = [json.loads(line) for line in text.splitlines()]
             write_jsonl(part / "metrics.jsonl", [{k: v for k, v in line.items() if k not in TIMES} for line in lines])
             write_bytes(part / "curves.png", curves(lines))
-        write_text(part / "README.md", render_card("model.md.j2", {"about": about, "kind": kind_of(model, more)}))
+        card = {"about": about, "kind": kind_of(model, more), "prompt": hasattr(model, "get_base_model")}
+        write_text(part / "README.md", render_card("model.md.j2", card))
         write_manifest(part, "model", about)
 
 

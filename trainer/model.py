@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zhiling.errors import UserError, one_line
-from zhiling.store import read_json
+from zhiling.store import read_json, read_manifest
 from zhiling.trainer.config import ModelSettings
 
 ENCODERS = {
@@ -133,14 +133,17 @@ def load_as(kind: Any, folder: Path, new_head: bool = False, **options: Any) -> 
     with readable(folder):
         model, about = kind.from_pretrained(
             folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
-            ignore_mismatched_sizes=new_head, **options,
+            ignore_mismatched_sizes=True, **options,
         )
-    lacking = sorted([*about["missing_keys"], *(name for name, *_ in about["mismatched_keys"])])
+    missing, other = sorted(about["missing_keys"]), sorted(name for name, *_ in about["mismatched_keys"])
     if new_head:  # a pooler belongs to the head: language models are trained without
         body = f"{model.base_model_prefix}."
-        lacking = [name for name in lacking if name.startswith(body) and ".pooler." not in name]
-    if lacking:
-        raise UserError(str(folder), f"no weights for {lacking[0]} ({len(lacking)} missing)", "give a whole model")
+        own = [[n for n in names if n.startswith(body) and ".pooler." not in n] for names in (missing, other)]
+        missing, other = own
+    if missing:
+        raise UserError(str(folder), f"no weights for {missing[0]} ({len(missing)} missing)", "give a whole model")
+    if other:
+        raise UserError(str(folder), f"weights of other sizes than its config says, as {other[0]}", "save it anew")
     return model
 
 
@@ -186,6 +189,15 @@ def require_fit(folder: Path, model: Any, tokenizer: Any) -> None:
                         "put the model's own tokenizer beside it")
 
 
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a model of zhiling's; None for a stranger's folder, whatever it has of that name."""
+    try:
+        found = read_manifest(folder, "model")
+    except UserError:
+        return None
+    return found if {"lineage", "releases", "tokens_seen"} <= found.keys() else None
+
+
 def is_encoder(folder: Path) -> bool:
     """Whether the model of a folder, or the base of an adapter, reads from both sides."""
     from zhiling.trainer.adapters import base_of, is_adapter
@@ -196,7 +208,7 @@ def is_encoder(folder: Path) -> bool:
 def is_classifier(folder: Path) -> bool:
     """Whether the model of a folder has a head that labels texts or tokens."""
     names = _config(folder).get("architectures") if (folder / "config.json").is_file() else None
-    return any(str(name).endswith(CLASSIFIERS) for name in names or [])
+    return isinstance(names, list) and any(str(name).endswith(CLASSIFIERS) for name in names)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -207,9 +219,9 @@ def _config(folder: Path) -> dict[str, Any]:
 def context_of(config: Any) -> int:
     """The longest input in tokens."""
     longest = getattr(config, "max_position_embeddings", None)
-    if not isinstance(longest, int):
-        raise UserError(f"a model of the family '{config.model_type}'", "its config has no max_position_embeddings",
-                        "give one whose longest input is known")
+    if not isinstance(longest, int) or longest < 1:
+        raise UserError(str(config.name_or_path or config.model_type), "its config has no max_position_embeddings",
+                        "give a model whose longest input is known")
     offset = int(config.pad_token_id or 0) + 1 if config.model_type in AFTER_PADDING else 0
     return longest - offset
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from zhiling.trainer.config import OptimizerSettings
+from zhiling.trainer.device import blocks_of
 
 
 def make_optimizers(model: Any, settings: OptimizerSettings) -> list[Any]:
@@ -19,19 +20,20 @@ def make_optimizers(model: Any, settings: OptimizerSettings) -> list[Any]:
     from zhiling.trainer.batches import deal
     from zhiling.trainer.parts import PARTS
 
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    inside = {name for name, p in trained if p.ndim == 2 and ".layers." in name and settings.name == "muon"}
-    rest = [(name, p) for name, p in trained if name not in inside]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    blocks = blocks_of(model) if settings.name == "muon" else []
+    inside = {id(p) for block in blocks for p in block.parameters() if p.ndim == 2}
+    rest = [p for p in trained if id(p) not in inside]
     groups = [
-        {"params": [p for _, p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for _, p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
     betas = (settings.beta1, settings.beta2)
     made: list[Any] = []
     groups = [group for group in groups if group["params"]]
     if groups:  # an adapter's matrices may all be Muon's
         made.append(torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True))
-    matrices = [p for name, p in trained if name in inside]
+    matrices = [p for p in trained if id(p) in inside]
     for some in deal([min(p.shape) * p.numel() for p in matrices], PARTS):
         if some:
             made.append(torch.optim.Muon(

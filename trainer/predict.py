@@ -32,8 +32,7 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
     """
     from zhiling.trainer.classify import label_rows
     from zhiling.trainer.data import columns_of
-    from zhiling.trainer.model import is_classifier, load_lm
-    from zhiling.trainer.tokenizer import load_tokenizer
+    from zhiling.trainer.model import is_classifier, load_pair
 
     found = load_pack(pack)
     if is_classifier(model):
@@ -43,7 +42,8 @@ def predict(model: Path, pack: str, source: str, templates: Sequence[str] | None
         return
     names = templates or [next(t.name for t in found.settings.templates if not t.inverted)]
     rows = read_rows(source, found, _needed(found, names))
-    loaded, tokenizer = load_lm(model).eval(), load_tokenizer(model)
+    loaded, tokenizer = load_pair(model)
+    loaded.eval()
     for i in range(0, len(rows), CHUNK):
         yield from answer(loaded, tokenizer, found, names, rows[i : i + CHUNK])
 

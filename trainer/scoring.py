@@ -49,10 +49,14 @@ def log_likelihoods(model: Any, tokenizer: Any, pairs: Sequence[tuple[str, str]]
 
 
 def generate(model: Any, tokenizer: Any, prompts: Sequence[str], longest: int = 128) -> list[str]:
-    """A greedy continuation of each prompt. Raises UserError for a model that writes no texts."""
+    """A greedy continuation of each prompt, of at most `longest` tokens and half the context: the prompt has the rest.
+
+    Raises UserError for a model that writes no texts.
+    """
     if model.config.model_type in ENCODERS:
         raise UserError(str(model.name_or_path), "an encoder, which does not continue a text", "give a decoder")
     found = []
+    longest = min(longest, model.config.max_position_embeddings // 2)
     for prompt in prompts:
         ids = tokenizer(prompt, add_special_tokens=False, verbose=False, return_tensors="pt")["input_ids"]
         room = max(1, model.config.max_position_embeddings - longest)

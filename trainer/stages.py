@@ -20,7 +20,8 @@ from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, locked, read_manifest
 from zhiling.trainer.checkpoint import changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
-from zhiling.trainer.distributed import joined, leader_first, team
+from zhiling.trainer.data import release_manifest
+from zhiling.trainer.distributed import alone, joined, leader_first, team
 
 if TYPE_CHECKING:
     from zhiling.trainer.adapters import Adapted
@@ -53,7 +54,7 @@ class Stage:
 
     def made_from(self) -> dict[str, Any]:
         """Everything that the model depends on."""
-        read_manifest(self.release, "release")
+        release_manifest(self.release)
         return {
             "stage": self.name,
             "release": file_digest(self.release / MANIFEST),
@@ -70,12 +71,12 @@ def _shown(stage: str, dry: bool) -> "Callable[[Plan], None] | None":
 def identity(model: Path) -> str:
     """What tells one model folder from another: its manifest's digest, or that of all files in a foreign one."""
     from zhiling.trainer.adapters import base_of, is_adapter
-    from zhiling.trainer.model import require_safetensors
+    from zhiling.trainer.model import manifest_of, require_safetensors
 
     require_safetensors(model)
     if is_adapter(model):
         return digest([identity(base_of(model)), files_below(model)])
-    return file_digest(model / MANIFEST) if (model / MANIFEST).is_file() else digest(files_below(model))
+    return file_digest(model / MANIFEST) if manifest_of(model) else digest(files_below(model))
 
 
 def pretrain(
@@ -123,6 +124,7 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
         found = read_manifest(stage.folder, "model")
         if found["made_from"] == digest(made_from):
             note(f"{stage.folder} is up to date")
+            shutil.rmtree(stage.work, ignore_errors=True)  # of a run killed after its last write
             return stage.folder
         changed = changes(found.get("inputs", {}), made_from)
         raise UserError(str(stage.folder), f"made from other settings ({'; '.join(changed[:4])})",
@@ -130,6 +132,7 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
     if stage.folder.exists():
         raise UserError(str(stage.folder), "exists and is no model of zhiling's", "choose another folder")
     if stage.dry:
+        alone(f"{stage.name} --dry-run")
         with TemporaryDirectory() as folder:
             stage = replace(stage, folder=Path(folder) / "model")
             run(stage)
@@ -234,10 +237,10 @@ def on_rows(
         from zhiling.trainer.chat import with_chat
 
         with_chat(model, tokenizer, settings.seed, whole=own.adapter is None)
-    drawn = {}
-    for side in SIDES if own.shots_per_class != 0 else SIDES[1:]:
-        table = select_rows(stage.release, side, own, settings.seed)
-        drawn[side] = drawn_rows(stage.work / side, table, model, tokenizer, own, settings.seed)
+    sides = SIDES if own.shots_per_class != 0 else SIDES[1:]  # read both before either is written
+    tables = {side: select_rows(stage.release, side, own, settings.seed) for side in sides}
+    drawn = {side: drawn_rows(stage.work / side, table, model, tokenizer, own, settings.seed)
+             for side, table in tables.items()}
     batches, held_out = drawn.get("train"), drawn["validation"]
     validation = held_out.some(range(len(held_out.rows)), own.micro_tokens)
     adapted = None
@@ -308,9 +311,7 @@ def fit(
             compiled=device.type == "cuda" if settings.compile == "auto" else settings.compile,
         )
         if stage.dry:
-            cost = plan(model, run)
-            if ranks.leads:
-                stage.dry(cost)
+            stage.dry(plan(model, run))
             return
         logs = settings.log_to if ranks.leads else []
         with trackers(logs, stage.folder.name, stage.settings, stage.folder.parent / "logs") as found:

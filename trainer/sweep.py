@@ -18,7 +18,7 @@ from typing import Any
 from zhiling.console import note, progress
 from zhiling.errors import UserError, one_line
 from zhiling.seeds import draw
-from zhiling.store import MANIFEST, file_digest, read_json, read_manifest, write_json, write_jsonl, write_text
+from zhiling.store import MANIFEST, file_digest, locked, read_json, read_manifest, write_json, write_jsonl, write_text
 from zhiling.trainer.checkpoint import claim
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.sweep_space import SweepSettings, Value, Values, with_params
@@ -49,14 +49,25 @@ def sweep(
     workers: int = 1,
 ) -> list[dict[str, Any]]:
     """Run what is left of a sweep; return all trials, the best first. Raises UserError where all failed."""
+    from zhiling.trainer.stages import identity
+
+    read_manifest(release, "release")
+    made_from = {
+        "train": dict(train), "sweep": settings.model_dump(mode="json", exclude={"trials"}),
+        "release": file_digest(release / MANIFEST), "parent": identity(parent) if parent else None,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, "another sweep"):
+        claim(folder, made_from)
+        return _sweep(settings, train, release, parent, folder, workers)
+
+
+def _sweep(
+    settings: SweepSettings, train: Mapping[str, Any], release: Path, parent: Path | None, folder: Path, workers: int
+) -> list[dict[str, Any]]:
     from zhiling.trainer.sweep_plots import draw_plots
     from zhiling.trainer.sweep_workers import Workers
 
-    folder.mkdir(parents=True, exist_ok=True)
-    claim(folder, {
-        "train": dict(train), "sweep": settings.model_dump(mode="json", exclude={"trials"}),
-        "release": file_digest(release / MANIFEST), "parent": str(parent) if parent else None,
-    })
     study, _ = open_study(folder, settings)
     with Workers(min(workers, settings.together)) as crew, progress("sweep", settings.trials) as bar:
         for numbers in _rounds(settings):

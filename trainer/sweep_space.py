@@ -48,8 +48,13 @@ class Values(Settings):
 
     @property
     def ends(self) -> list[Value]:
-        """Values that stand for all: if these can train, those between can."""
-        return list(self.choices) if self.choices else [self.low, self.high]
+        """Values that stand for all: if these can train, others can."""
+        if self.choices:
+            return list(self.choices)
+        assert self.low is not None and self.high is not None
+        whole = isinstance(self.low, int) and isinstance(self.high, int)
+        between = [] if whole else [self.low + (self.high - self.low) / 3.77]  # no whole number but by chance
+        return [self.low, self.high, *between]
 
 
 class SweepSettings(Settings):

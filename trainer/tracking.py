@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ NUMBERS = ("loss", "validation_loss", "lr", "tokens", "tokens_per_s")
 def trackers(names: Sequence[str], name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[list[Tracker]]:
     """The trackers called `names`, open during the block; their files lie in `folder`."""
     openers = {"tensorboard": _tensorboard, "trackio": _trackio, "wandb": _wandb}
+    for one in names:  # before any has begun to write
+        if find_spec(one) is None:
+            raise UserError("train.log_to", f"{one} is not installed", f"pip install {one}, or take it out")
     with ExitStack() as stack:
         yield [stack.enter_context(openers[one](name, settings, folder / one)) for one in names]
 
@@ -34,7 +38,6 @@ def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 @contextmanager
 def _tensorboard(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
-    _needed("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder / name)) as writer:
@@ -50,7 +53,7 @@ def _tensorboard(name: str, settings: Mapping[str, Any], folder: Path) -> Iterat
 @contextmanager
 def _trackio(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
     os.environ.setdefault("TRACKIO_DIR", str(folder))  # read when it is imported
-    trackio = _needed("trackio")
+    trackio = import_module("trackio")
     with redirect_stdout(sys.stderr):  # what it says is no result
         trackio.init(project="zhiling", name=name, config=dict(settings), resume="allow")
     try:
@@ -62,7 +65,7 @@ def _trackio(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[T
 
 @contextmanager
 def _wandb(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tracker]:
-    wandb = _needed("wandb")
+    wandb = import_module("wandb")
     folder.mkdir(parents=True, exist_ok=True)
     mode = os.environ.get("WANDB_MODE", "offline")
     run = wandb.init(project="zhiling", name=name, config=dict(settings), dir=str(folder), mode=mode)
@@ -70,11 +73,3 @@ def _wandb(name: str, settings: Mapping[str, Any], folder: Path) -> Iterator[Tra
         yield lambda step, line: run.log(_numbers(line), step=step)
     finally:
         run.finish()
-
-
-def _needed(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ModuleNotFoundError:
-        do = f"pip install {package}, or take it out"
-        raise UserError("train.log_to", f"{package} is not installed", do) from None

@@ -142,6 +142,27 @@ def test_a_tuned_prompt_goes_out_with_its_base_and_loads_in_peft(made: dict[str,
     assert read_manifest(folder, "model")["settings"]["finetune"]["adapter"]["method"] == "prompt"
 
 
+def test_what_could_not_be_merged_at_the_end_is_refused_at_the_start() -> None:
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    model = RobertaForSequenceClassification(RobertaConfig(vocab_size=50, **sizes))
+    with pytest.raises(UserError, match="adapter: ia3: peft cannot merge it under the head of a roberta; use lora"):
+        adapt(model, AdapterSettings(method="ia3"), 1, head="SEQ_CLS")
+    adapt(model, AdapterSettings(method="lora"), 1, head="SEQ_CLS").finish()
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt"])
+def test_the_cards_own_code_loads_the_folder(made: dict[str, Path], method: str) -> None:
+    code = (made[method] / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    found: dict[str, Any] = {}
+    exec(code.replace("PATH_OR_NAME", str(made[method])).replace("PATH", str(made[method])), found)
+    assert len(found["tokenizer"]) == 400
+    assert (type(found["model"]).__name__, hasattr(found["model"], "get_prompt")) in (
+        ("LlamaForCausalLM", False), ("PeftModelForCausalLM", True)
+    )
+
+
 def test_the_prompts_loss_is_that_of_peft(model: Any) -> None:
     """Rows of two lengths end to end give the losses that peft's own forward gives each alone."""
     from zhiling.trainer.batches import Row, cut

@@ -58,7 +58,9 @@ def without_base(folder: Path) -> None:
     (pickled, "weights are pickled (pytorch_model.bin), which can run code; save the model as safetensors"),
     (cut_short, "cannot be read (SafetensorError: Error while deserializing header: incomplete metadata"),
     (with_keys("config.json", num_hidden_layers=3), "no weights for model.layers.2.input_layernorm.weight (9 missing)"),
-    (with_keys("config.json", hidden_size=64), "cannot be read (RuntimeError: "),
+    (with_keys("config.json", hidden_size=64), "weights of other sizes than its config says, as model.embed"),
+    (with_keys("config.json", max_position_embeddings=0), "its config has no max_position_embeddings; give a model"),
+    (with_keys("config.json", architectures=7, model_type=None), "cannot be read (ValueError: "),
     (with_keys("config.json", model_type="nosuch"), "cannot be read (ValueError: The checkpoint you are"),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), "cannot be read ("),
     (lambda folder: (folder / "config.json").write_text("{"), "config.json: not valid JSON ("),
@@ -80,11 +82,25 @@ def test_a_model_that_cannot_be_trained_on_is_one_line(
     assert [p.name for p in left] in ([], [".mine.work", "settings.json"])  # no code ran, no model came of it
 
 
-def without_train_rows(folder: Path) -> None:
-    for path in (folder / "data").glob("train-*.parquet"):
-        pq.write_table(pq.read_table(path).slice(0, 0), path)
-    about = read_json(folder / MANIFEST)
-    write_manifest(folder, "release", {k: v for k, v in about.items() if k not in ("kind", "files")})
+def test_a_model_beside_another_s_tokenizer_predicts_nothing(
+    pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(pretrained, tmp_path / "theirs"))
+    of_another_tokenizer(model)
+    (tmp_path / "a.txt").write_text("好\n", encoding="utf-8")
+    assert run_args(["predict", str(model), "zh/sentiment", str(tmp_path / "a.txt")]) == 2
+    said = "its tokenizer has 408 tokens, its model knows 400; put the model's own tokenizer beside it"
+    assert capfd.readouterr() == ("", f"error: {model}: {said}\n")
+
+
+def without_rows(side: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for path in (folder / "data").glob(f"{side}-*.parquet"):
+            pq.write_table(pq.read_table(path).slice(0, 0), path)
+        about = read_json(folder / MANIFEST)
+        write_manifest(folder, "release", {k: v for k, v in about.items() if k not in ("kind", "files")})
+
+    return change
 
 
 def with_a_shard_cut_short(folder: Path) -> None:
@@ -93,9 +109,12 @@ def with_a_shard_cut_short(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    (without_train_rows, "data: no train rows; build a release of more rows or other shares"),
+    (without_rows("train"), "data: no train rows; build a release of more rows or other shares"),
+    (without_rows("validation"), "data: no validation rows; build a release of more rows or other shares"),
     (with_a_shard_cut_short, "train-00000-of-00001.parquet: missing or not as the manifest says; get or build"),
     (lambda folder: (folder / MANIFEST).unlink(), "no manifest.json in it; give the folder of a release"),
+    (with_keys(MANIFEST, files=None), "manifest.json: no 'files' in it; get or build the release anew"),
+    (with_keys(MANIFEST, corpora=[1]), "manifest.json: no 'corpora' in it; get or build the release anew"),
 ])
 def test_a_release_that_cannot_be_trained_on_is_one_line(
     release: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
@@ -106,7 +125,7 @@ def test_a_release_that_cannot_be_trained_on_is_one_line(
     assert run_args(["train", "instruct", str(theirs), str(pretrained), "-o", str(tmp_path / "mine")]) == 2
     out, err = capfd.readouterr()
     assert out == "" and err.count("\n") == 1 and err.startswith(f"error: {theirs}") and said in err, err
-    assert not (tmp_path / "mine").exists()
+    assert not (tmp_path / "mine").exists() and not (tmp_path / ".mine.work").exists()
 
 
 def test_rows_longer_than_the_context_are_counted(

@@ -12,10 +12,11 @@ import torch
 from zhiling.trainer.batches import Micro
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.data import encode_examples, read_examples, write_rows
-from zhiling.trainer.device import blocks_of, checkpoint_activations, compile_blocks
+from zhiling.trainer.device import blocks_of, checkpoint_activations, compile_blocks, use_threads
 from zhiling.trainer.forward import is_plain
 from zhiling.trainer.loss import on_device, token_loss
 from zhiling.trainer.model import load_lm, load_model
+from zhiling.trainer.parts import cores
 from zhiling.trainer.stages import instruct
 
 from .conftest import TINY
@@ -37,6 +38,21 @@ def learned(model: Any, micro: Micro) -> tuple[float, dict[str, torch.Tensor]]:
     loss = token_loss(model.train(), on_device(micro, torch.device("cpu")))
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def test_a_large_model_has_all_cores_whatever_was_trained_before_it() -> None:
+    """Sums in products hang on the number of threads: a model must not come out otherwise behind a small one."""
+    cores.cache_clear()
+    torch.set_num_threads(3)
+    try:
+        use_threads(10_000_000, torch.device("cpu"))
+        assert torch.get_num_threads() == 3
+        use_threads(1_000_000, torch.device("cpu"))
+        assert torch.get_num_threads() == 1
+        use_threads(10_000_000, torch.device("cpu"))
+        assert torch.get_num_threads() == 3
+    finally:
+        cores.cache_clear()
 
 
 def test_blocks_are_the_layers(model: Any, encoder: Path, bert: Path) -> None:

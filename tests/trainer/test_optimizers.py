@@ -1,6 +1,7 @@
 """Optimizers and their schedule: which parameters decay, which Muon takes, what the rate is at a step."""
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zhiling.trainer.config import OptimizerSettings
+from zhiling.trainer.model import load_lm
 from zhiling.trainer.optimizers import make_optimizers, rate, set_rates, step_all
 
 
@@ -18,6 +20,13 @@ def test_vectors_do_not_decay_and_muon_takes_the_matrices_inside(model: Any) -> 
     assert {id(p) for muon in muons for g in muon.param_groups for p in g["params"]} == inside
     decays = {g["weight_decay"]: {p.ndim for p in g["params"]} for g in adamw.param_groups}
     assert decays == {0.1: {2}, 0.0: {1}}
+
+
+def test_muon_takes_the_matrices_inside_whatever_a_family_calls_its_blocks(bert: Path) -> None:
+    model = load_lm(bert)
+    _, *muons = make_optimizers(model, OptimizerSettings(name="muon"))
+    inside = {id(p) for name, p in model.named_parameters() if ".layer." in name and p.ndim == 2}
+    assert len(inside) == 12 and {id(p) for o in muons for g in o.param_groups for p in g["params"]} == inside
 
 
 def test_every_parameter_is_trained_by_exactly_one(model: Any) -> None:

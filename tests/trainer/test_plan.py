@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from zhiling.errors import UserError
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.stages import finetune, instruct, pretrain
 
@@ -37,6 +38,15 @@ def test_a_dry_run_says_what_a_stage_costs_and_writes_nothing(
     else:
         assert cost["trained"] == cost["parameters"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_under_torchrun_it_is_refused(
+    release: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="instruct --dry-run: started 2 times by torchrun; start it once, without"):
+        instruct(release, pretrained, TrainSettings.model_validate(TINY), tmp_path / "model", dry=True)
 
 
 def test_nothing_to_train_is_said_too(

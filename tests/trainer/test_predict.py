@@ -17,7 +17,7 @@ from zhiling.templates.pack import load_pack
 from zhiling.templates.render import render_batch
 from zhiling.trainer.forward import hidden_states
 from zhiling.trainer.predict import EMPTY, predict
-from zhiling.trainer.scoring import log_likelihoods
+from zhiling.trainer.scoring import generate, log_likelihoods
 
 TEXTS = ["房间很干净，下次还来", "屏幕坏了，客服不理人"]
 
@@ -98,6 +98,13 @@ def test_choices_of_one_token_are_read_from_one_input(
 def test_a_prompt_longer_than_the_context_is_cut_from_the_left(model: Any, tokenizer: Any) -> None:
     long, short = log_likelihoods(model, tokenizer, [("无关" * 2000 + TEXTS[0] * 60, "正面"), (TEXTS[0] * 60, "正面")])
     assert long == pytest.approx(short, abs=1e-3)
+
+
+def test_a_small_context_is_not_all_kept_for_the_answer(model: Any, tokenizer: Any) -> None:
+    model.eval().config.max_position_embeddings = 64
+    ids = tokenizer(TEXTS[0] * 20, add_special_tokens=False, return_tensors="pt")["input_ids"][:, -32:]
+    said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=32, do_sample=False)[0, 32:]
+    assert generate(model, tokenizer, [TEXTS[0] * 20]) == [tokenizer.decode(said, skip_special_tokens=True)]
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,12 @@ def test_a_model_that_is_up_to_date_is_kept(
     release: Path, pretrained: Path, instructed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (instructed / "model.safetensors").stat().st_mtime_ns
+    left = instructed.with_name(f".{instructed.name}.work") / "checkpoints"  # by a run killed after its last write
+    left.mkdir(parents=True)
     assert instruct(release, pretrained, settings(), instructed) == instructed
     assert (instructed / "model.safetensors").stat().st_mtime_ns == before
     assert f"{instructed} is up to date" in capsys.readouterr().err
+    assert not left.parent.exists()
 
 
 def test_a_model_of_other_settings_is_not_overwritten(release: Path, pretrained: Path, instructed: Path) -> None:
@@ -127,6 +130,18 @@ def test_a_foreign_checkpoint_can_be_trained_on(release: Path, pretrained: Path,
     (foreign / MANIFEST).unlink()
     made = finetune(release, foreign, settings(finetune={**TINY["instruct"], "max_steps": 2}), tmp_path / "out")
     assert [step["stage"] for step in read_manifest(made, "model")["lineage"]] == ["finetune"]
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"kind": "model"}', '{"kind": "theirs", "lineage": []}'])
+def test_a_strangers_own_manifest_means_nothing(release: Path, pretrained: Path, tmp_path: Path, text: str) -> None:
+    """Found out at the export, it would cost the whole training."""
+    foreign = Path(shutil.copytree(pretrained, tmp_path / "foreign"))
+    (foreign / MANIFEST).write_text(text, encoding="utf-8")
+    none = settings(finetune={**TINY["instruct"], "shots_per_class": 0})
+    about = read_manifest(finetune(release, foreign, none, tmp_path / "out"), "model")
+    assert (about["checkpoint"]["name"], len(about["lineage"])) == ("foreign", 1)
+    (foreign / "config.json").write_text((foreign / "config.json").read_text(encoding="utf-8") + " ", encoding="utf-8")
+    assert identity(foreign) != about["parent"]
 
 
 @pytest.mark.parametrize(("parent", "objective"), [("bert", "masked"), ("pretrained", "causal")])

@@ -14,7 +14,7 @@ import pytest
 
 from zhiling.errors import UserError
 from zhiling.settings import parse, read_yaml
-from zhiling.store import read_manifest
+from zhiling.store import locked, read_manifest
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.stages import instruct
 from zhiling.trainer.sweep import Job, run_trial, sweep
@@ -71,6 +71,22 @@ def test_a_finished_sweep_is_kept_and_another_is_not_mixed_in(
     other = read_sweep(recipe(tmp_path, sampler="random"))
     with pytest.raises(UserError, match=r"an unfinished run of other settings \(sweep\.sampler tpe → random\)"):
         sweep(other, document.data["train"], release, pretrained, folder / "out")
+
+
+def test_what_no_trial_could_train_on_is_refused_before_there_is_one(
+    release: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    document = recipe(tmp_path)
+    train, out = document.data["train"], tmp_path / "out"
+    with pytest.raises(UserError, match=r"none: no config\.json in it; give the folder of a transformers model"):
+        sweep(read_sweep(document), train, release, tmp_path / "none", out)
+    with pytest.raises(UserError, match=r"none: no manifest\.json in it; give the folder of a release"):
+        sweep(read_sweep(document), train, tmp_path / "none", pretrained, out)
+    assert not out.exists()
+    out.mkdir()
+    refused = pytest.raises(UserError, match="out: another sweep is writing here; wait for it to end")
+    with locked(out), refused:
+        sweep(read_sweep(document), train, release, pretrained, out)
 
 
 def test_a_hopeless_trial_is_ended_at_a_validation(

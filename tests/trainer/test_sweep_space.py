@@ -41,6 +41,7 @@ def recipe(folder: Path, train: Any = TRAIN, **changes: Any) -> Document:
     ({"search": {"instruct.optimizer.learning_rat": {"low": 1, "high": 2}}},
      r"recipe\.yaml:\d+: sweep\.search\.instruct\.optimizer\.learning_rat: 1: unknown key; did you mean 'learning_rat"),
     ({"search": {RATE: {"low": 0.5, "high": 3}}}, r"learning_rate: 3: found 3; Input should be less than"),
+    ({"search": {"instruct.batch_rows": {"low": 1.0, "high": 8.0}}}, r"batch_rows: 2\.8\d+: found 2\.8"),
     ({"search": {RATE: {"low": 0.5, "high": 0.1}}}, r"give `low` below `high`"),
     ({"search": {RATE: {"low": 0, "high": 0.1, "log": True}}}, r"`log` needs a `low` above 0"),
     ({"search": {RATE: {"choices": [0.1], "low": 0.1}}}, r"give `low` and `high`, or `choices`"),

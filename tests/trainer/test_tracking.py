@@ -40,6 +40,15 @@ def test_a_tracker_that_is_not_installed_is_one_line(
     assert str(caught.value) == said and list(tmp_path.iterdir()) == []
 
 
+def test_none_has_begun_where_one_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'zhiling[track]'")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    refused = pytest.raises(UserError, match="wandb is not installed")
+    with refused, trackers(["tensorboard", "wandb"], "run", {}, tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_tracker_is_refused() -> None:
     with pytest.raises(ValueError, match="Input should be 'tensorboard', 'trackio' or 'wandb'"):
         TrainSettings.model_validate({"log_to": ["elsewhere"]})
