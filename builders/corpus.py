@@ -167,7 +167,7 @@ def open_source(path: Path, member: str | None = None) -> IO[bytes]:
     if path.suffix.lower() == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix.lower() == ".zst":  # Arrow says where a stream is cut short; zstandard's own reader just ends
-        return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))
+        return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")), 1 << 17)
     return path.open("rb")
 
 
