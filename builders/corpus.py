@@ -146,7 +146,7 @@ def _members(unit: Unit, file: SourceFile) -> Iterator[Unit]:
 
 
 def _format(path: Path, shown: str) -> Format:
-    endings = [e.lower() for e in path.suffixes if e.lower() not in PACKED]
+    endings = [e.lower() for e in path.suffixes if e.lower() not in (".gz", ".zst")]
     if not endings or endings[-1] not in ENDINGS:
         known = ", ".join(ENDINGS)
         raise UserError(shown, "its ending tells no format", f"give `format:` or one of the endings {known}")
