@@ -76,20 +76,27 @@ def plan_sources(
         return [Source(unit.shown, databases.digest_rows(corpus.sql, place, unit.shown), 0, (unit,))]
     sources: list[Source] = []
     complaints = []
-    met: set[tuple[Path, str | None]] = set()
+    met: dict[tuple[Path, str | None], Unit] = {}
     for file in corpus.files:
         for name, path in resolve(file.path, base):
             named = replace(unit, path=path, shown=name, fixed=file.set, split=file.split)
-            units = list(_members(named, file))
+            units = [each for each in _members(named, file) if _is_new(each, met)]
             for each in units:
-                if (path.resolve(), each.member) in met:
-                    raise UserError(each.shown, "two entries of `files` lead to it", "let one of them leave it out")
-                met.add((path.resolve(), each.member))
                 complaints.append(_first_complaint(each))
                 _check_unpacks(each)
-            sources.append(_cut(units, path, name))
+            if units:
+                sources.append(_cut(units, path, name))
     _check_readable(sources[0].shown, complaints)
     return sources
+
+
+def _is_new(unit: Unit, met: dict[tuple[Path, str | None], Unit]) -> bool:
+    """Whether no entry of `files` led to this file yet. Raises UserError where one did and says other things of it."""
+    assert unit.path is not None
+    first = met.setdefault((unit.path.resolve(), unit.member), unit)
+    if first is not unit and (first.fixed, first.split, first.format) != (unit.fixed, unit.split, unit.format):
+        raise UserError(unit.shown, "two entries of `files` say different things of it", "let one of them leave it out")
+    return first is unit
 
 
 def resolve(path: str, base: Path) -> list[tuple[str, Path]]:
@@ -139,7 +146,7 @@ def _members(unit: Unit, file: SourceFile) -> Iterator[Unit]:
 
 
 def _format(path: Path, shown: str) -> Format:
-    endings = [e.lower() for e in path.suffixes if e.lower() not in PACKED]
+    endings = [e.lower() for e in path.suffixes if e.lower() not in (".gz", ".zst")]
     if not endings or endings[-1] not in ENDINGS:
         known = ", ".join(ENDINGS)
         raise UserError(shown, "its ending tells no format", f"give `format:` or one of the endings {known}")
@@ -167,7 +174,7 @@ def open_source(path: Path, member: str | None = None) -> IO[bytes]:
     if path.suffix.lower() == ".gz":
         return cast("IO[bytes]", gzip.open(path, "rb"))
     if path.suffix.lower() == ".zst":  # Arrow says where a stream is cut short; zstandard's own reader just ends
-        return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")))
+        return io.BufferedReader(cast("io.RawIOBase", pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")), 1 << 17)
     return path.open("rb")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from zhiling.builders.sources import Row, SqlSource, plain
+from zhiling.builders.sources import Row, SqlSource, check_names, plain
 from zhiling.errors import UserError, one_line
 from zhiling.store import canonical_json
 
@@ -83,7 +83,7 @@ def read(sql: SqlSource, path: Path | None, shown: str) -> Iterator[Row]:
         try:
             _attach(db, kind, str(path) if path is not None else os.environ[str(sql.postgres)])
             found = db.execute(_in_the_database(kind, sql.query))
-            names = [column[0] for column in found.description or ()]
+            names = check_names([column[0] for column in found.description or ()], shown)
             number = 0
             while batch := found.fetchmany(BATCH):
                 for values in batch:
@@ -159,7 +159,7 @@ def _read_sqlite(path: Path, query: str, shown: str) -> Iterator[Row]:
             db.execute("PRAGMA query_only = true")
             db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
             found = db.execute(query)
-            names = [column[0] for column in found.description or ()]
+            names = check_names([column[0] for column in found.description or ()], shown)
             for number, values in enumerate(found, 1):
                 yield f"{shown}:{number}", _row(names, values)
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -181,7 +181,7 @@ def _read_postgres(sql: SqlSource, shown: str) -> Iterator[Row]:
             with db.cursor("rows") as found:  # the server keeps what the query gives; so many rows come at a time
                 found.itersize = BATCH
                 found.execute(sql.query.encode())
-                names = [column.name for column in found.description or ()]
+                names = check_names([column.name for column in found.description or ()], shown)
                 for number, values in enumerate(found, 1):
                     yield f"{shown}:{number}", _row(names, values)
     except psycopg.Error as error:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -196,7 +197,7 @@ def _match(db: "duckdb.DuckDBPyConnection", a: Path, b: Path, sides: tuple[dict[
     names = {n for side in sides for n in side}
     keys = ", ".join(f"min({n}) AS {n}" if n in names else f"NULL AS {n}" for n in ("corpus", "pack", "template"))
     for view, folder, columns in (("a", a, sides[0]), ("b", b, sides[1])):
-        files = "'" + str(folder).replace("'", "''") + "/*.parquet'"
+        files = "'" + escape(str(folder)).replace("'", "''") + "/*.parquet'"
         rows = f"SELECT *, {SIDE} AS side FROM read_parquet({files}, filename = true, union_by_name = true)"
         nulls = ", ".join(f"NULL AS {_quoted(n)}" for n in sorted(names))
         empty = f"SELECT * FROM (SELECT NULL::VARCHAR AS side, {nulls}) LIMIT 0"

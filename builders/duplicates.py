@@ -79,7 +79,9 @@ SELECT unit, "row", group_id, side,
        CASE WHEN refusal IS NOT NULL THEN refusal WHEN place > 1 THEN 'duplicate'
             WHEN $keep = 'one' AND group_place > 1 THEN 'near_duplicate' ELSE 'keep' END AS verdict,
        CASE refusal WHEN 'ties_two_sides' THEN 'near to, or tied to, rows on two sides of the previous release'
-            WHEN 'stands_in_another_split' THEN 'its text or a near duplicate stands in the ' || side || ' split'
+            WHEN 'stands_in_another_split' THEN 'its text or a near duplicate' ||
+                CASE WHEN len(ties) > 0 THEN ', or a row that it is together with,' ELSE '' END ||
+                ' stands in the ' || side || ' split'
             WHEN 'label_conflict' THEN 'the same text{too} stands elsewhere with another label'
             WHEN 'label_outvoted' THEN 'most rows of this text{too} are labelled ' || replace(winner, chr(31), ', ')
             ELSE CASE WHEN place > 1 THEN 'same text as ' || first_source ELSE 'near duplicate of ' || first_near END

@@ -76,7 +76,7 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
         if fitted is None:
             return reject("wrong_type", f"'{name}' is a {type(value).__name__}, not a {kind}")
         if kind == "label":
-            fitted = unit.corpus.labels.get(fitted, fitted)
+            fitted = named(fitted, unit.corpus.labels)
             known = unit.labels.get(column, ())
             if known and fitted not in known:
                 if unit.corpus.unknown_labels == "stop":
@@ -107,6 +107,11 @@ def corpus_row(unit: Unit, source: str, raw: dict[str, Any] | Malformed) -> dict
         "license": unit.corpus.license, "language": unit.language, "source": source,
         **seen.fields, **aside, "_found": seen.kinds,
     }
+
+
+def named(label: str, names: Mapping[str, str]) -> str:
+    """A source's label as the pack calls it; white space around it is the file's, not the label's."""
+    return names.get(label, names.get(label.strip(), label.strip()))
 
 
 def _aside(unit: Unit, raw: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,8 +94,14 @@ def _comparable(values: pa.ChunkedArray) -> list[str]:
 
 
 def texts_of(table: pa.Table, columns: Columns) -> list[str]:
-    """The text of each row that is held against others."""
-    fields = [_comparable(table[c]) for c, kind in columns.items() if kind != "label"]
+    """The text of each row that is held against others: its texts and lists.
+
+    Beside spans or JSON, which say what is asked of a text and found in it, its texts alone: words such as `start`, and
+    the same ten types in every row, would make short texts look alike, and one text that is asked twice look like two.
+    """
+    kinds = set(columns.values())
+    compared = {"string"} if "string" in kinds and kinds & {"spans", "json"} else kinds - {"label"}
+    fields = [_comparable(table[c]) for c, kind in columns.items() if kind in compared]
     return list(map(" ".join, zip(*fields, strict=True)))
 
 

@@ -8,6 +8,7 @@ describes is not found: it is a filter, not a promise.
 
 import ipaddress
 import re
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Literal, NamedTuple
@@ -33,7 +34,7 @@ SURNAMES = (
     "丁邓石崔龚程陆曾叶白蒲赖乔翟谭龙段侯武刘景詹司黎温柴瞿阎向古易廖耿欧曲"
 )
 NAME = rf"[{SURNAMES}][\u4e00-\u9fff]{{1,2}}"
-SPEAKER = re.compile(rf"(?m)^\s*({NAME})(?=\s*[:：])")
+SPEAKER = re.compile(rf"(?m)^[^\S\n]*({NAME})(?=\s*[:：])")
 INTRODUCED = re.compile(rf"(?:我叫|我是|名叫|姓名[:：]?\s*|叫做)({NAME})(?![\u4e00-\u9fff])")
 ADDRESSED = re.compile(
     rf"([{SURNAMES}][\u4e00-\u9fff]{{0,2}})(?=先生|女士|小姐|太太)|(?:Mr|Mrs|Ms|Dr)\.? ([A-Z][a-z]+(?: [A-Z][a-z]+)?)"
@@ -90,7 +91,7 @@ def _is_address(text: str) -> bool:
 PATTERNS: dict[Kind, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "secret_url": (
         re.compile(
-            r"https?[:：]//(?:[^\s/@]+[:：][^\s/@]+@[^\s，。）)]+|[^\s，。）)]*[?&#;](?:access_?token|token|api_?key|key|secret|"
+            r"https?[:：]//(?:[^\s/@]{1,100}[:：][^\s/@]{1,100}@[^\s，。）)]+|[^\s，。）)]{0,500}[?&#;](?:access_?token|token|api_?key|key|secret|"
             r"sig|signature|password|passwd|pwd|auth|session(?:id)?|sid)=[^\s，。）)]+)", re.IGNORECASE
         ),
         lambda _: True,
@@ -124,9 +125,10 @@ def find(text: str, settings: PersonalSettings) -> list[Found]:
         found += _names(text)
     kept: list[Found] = []
     for each in found:  # in the order of the patterns: a URL goes before the number in it
-        if all(each.end <= other.start or each.start >= other.end for other in kept):
-            kept.append(each)
-    return sorted(kept)
+        at = bisect(kept, each)
+        if (at == 0 or kept[at - 1].end <= each.start) and (at == len(kept) or each.end <= kept[at].start):
+            kept.insert(at, each)
+    return kept
 
 
 def _names(text: str) -> Iterator[Found]:
@@ -138,9 +140,9 @@ def _names(text: str) -> Iterator[Found]:
 
 def mask(text: str, found: list[Found]) -> str:
     """`text` with what was found replaced by what it was."""
-    for start, end, kind in reversed(found):
-        text = text[:start] + MASKS[kind] + text[end:]
-    return text
+    ends = [0, *(each.end for each in found)]
+    parts = [text[end : each.start] + MASKS[each.kind] for end, each in zip(ends, found, strict=False)]
+    return "".join([*parts, text[ends[-1] :]])
 
 
 def moved(at: int, found: list[Found], end: bool = False) -> int:

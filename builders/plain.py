@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from zhiling.builders.columns import hashed
 from zhiling.builders.engines import Piece, Reject
-from zhiling.builders.fit import corpus_row, fit_rows, read_schema
+from zhiling.builders.fit import corpus_row, fit_rows, named, read_schema
 from zhiling.builders.personal_data import PERHAPS, find
 from zhiling.builders.quality import fault
 from zhiling.builders.readers import Cells, Lines
@@ -201,9 +201,9 @@ def _fitted(unit: Unit, stretch: Lines | Cells, found: Mapping[str, pa.Array]) -
 def _labels(unit: Unit, column: str, values: pa.Array) -> pa.Array:
     """A column's labels as the pack calls them; null where it knows none."""
     coded, known = values.dictionary_encode(), unit.labels.get(column, ())
-    said = [unit.corpus.labels.get(name, name) for name in coded.dictionary.to_pylist()]
-    named = pa.array([name if name in known or not known else None for name in said], pa.string())
-    return named.take(coded.indices)
+    said = [named(name, unit.corpus.labels) for name in coded.dictionary.to_pylist()]
+    labels = pa.array([name if name in known or not known else None for name in said], pa.string())
+    return labels.take(coded.indices)
 
 
 def _odd(unit: Unit, values: Mapping[str, pa.Array]) -> Any:

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from zhiling.builders.sources import Format, Malformed, Row, Unit, plain
+from zhiling.builders.sources import Format, Malformed, Row, Unit, check_names, plain
 from zhiling.errors import UserError, one_line
 
 MAX_LINE = 16 * 2**20   # bytes; a longer line is read in pieces, each of them malformed
@@ -98,7 +98,7 @@ def read_lines(file: IO[bytes], kind: Format, unit: Unit, at_once: int) -> Itera
 
 def _header(line: bytes, unit: Unit) -> list[str]:
     try:
-        return _decode(line, unit.corpus.encoding).rstrip("\r\n").split("\t")
+        return check_names(_decode(line, unit.corpus.encoding).rstrip("\r\n").split("\t"), f"{unit.shown}:1")
     except UnicodeDecodeError as error:
         saw = f"not {unit.corpus.encoding.upper()} (byte {error.start} of the line)"
         raise UserError(f"{unit.shown}:1", saw, "give the corpus its `encoding:`") from None
@@ -150,7 +150,7 @@ def read_csv(file: IO[bytes], unit: Unit) -> Iterator[Row]:
             yield f"{unit.shown}:{start}", Malformed("", f"not valid CSV ({error}){lines_lost}")
             continue
         if header is None:
-            header = cells
+            header = check_names(cells, f"{unit.shown}:{start}")
         elif cells:
             yield f"{unit.shown}:{start}", _cells(cells, header)
 

@@ -31,13 +31,15 @@ def local_copies(address: str) -> list[tuple[str, Path]]:
     shown = redact(address)
     store, path = open_store(address)
     try:
-        if not has_magic(path):
+        web = address.startswith(("http://", "https://"))
+        if not has_magic(path.partition("?")[0] if web else path):  # there a question mark begins a query
             return [(shown, _copy(store, path))]
         found = [name for name in sorted(store.glob(path)) if store.isfile(name)]
         if not found:
             raise UserError(shown, "no file fits this pattern", "check the address")
         scheme = shown.partition("://")[0]
-        return [(f"{scheme}://{name.lstrip('/')}", _copy(store, name)) for name in found]
+        named = [redact(name if "://" in name else f"{scheme}://{name.lstrip('/')}") for name in found]
+        return [(name, _copy(store, path)) for name, path in zip(named, found, strict=True)]
     except UserError:
         raise
     except FileNotFoundError:
@@ -50,7 +52,7 @@ def local_copies(address: str) -> list[tuple[str, Path]]:
 def _copy(store: Any, path: str) -> Path:
     """The local copy of a file, made where there is none of its present state."""
     state = digest([str(store.protocol), path, str(store.ukey(path))])
-    place = cache_folder() / "sources" / state[:24] / path.rpartition("/")[2]
+    place = cache_folder() / "sources" / state[:24] / path.partition("?")[0].rpartition("/")[2]
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         with atomic(place) as part:

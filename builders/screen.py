@@ -70,7 +70,7 @@ def masked(value: Any, settings: ScreenSettings, found: Mapping[str, list[Found]
         return value
     if isinstance(value, str):
         return mask(value, find(value, personal))
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return masked(str(value), settings) if find(str(value), personal) else value
     if isinstance(value, list):
         return [masked(v, settings) for v in value]
@@ -83,7 +83,7 @@ def masked(value: Any, settings: ScreenSettings, found: Mapping[str, list[Found]
             done[column] = [
                 _realigned(span, value, done, found) or kept for span, kept in zip(spans, done[column], strict=True)
             ]
-    return done
+    return {masked(name, settings): inner for name, inner in done.items()}
 
 
 def _is_placed(span: Any) -> bool:

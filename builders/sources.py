@@ -1,6 +1,6 @@
 """A corpus in a recipe: where its rows are and what its columns and labels mean to its pack; units of reading it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from zhiling.builders.retrieve import RetrieveSettings
 from zhiling.builders.screen import ScreenSettings
+from zhiling.errors import UserError, one_line
 from zhiling.rows import ColumnType, Split
 from zhiling.settings import Settings
 
@@ -133,6 +134,14 @@ class Malformed:
 
 
 Row = tuple[str, dict[str, Any] | Malformed]  # where it stands, and what stands there
+
+
+def check_names(names: Sequence[str], where: str) -> list[str]:
+    """The names of a table's columns. Raises UserError where two are one: which is meant nobody can say."""
+    twice = next((name for n, name in enumerate(names) if name and name in names[:n]), None)
+    if twice is not None:
+        raise UserError(where, f"two columns are called '{one_line(twice)}'", "rename one of them")
+    return list(names)
 
 
 def in_utc(moment: datetime) -> datetime:

@@ -72,8 +72,9 @@ class SplitSettings(Settings):
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"shares add up to {total:g}; make them 1")
-        if self.stratify and self.folds:
-            raise ValueError("`stratify` and `folds` exclude each other; remove one")
+        for name in ("stratify", "time", "previous"):  # each settles sides that a fold would draw
+            if self.folds and getattr(self, name):
+                raise ValueError(f"`{name}` and `folds` exclude each other; remove one")
         return self
 
 

@@ -186,7 +186,8 @@ def test_a_dataset_folder_opens_through_datasets(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08 broken", {"files": [{"path": "a.jsonl.gz"}]}, "a.jsonl.gz: damaged archive"),
         (b"nothing", {"files": [{"path": "a.parquet"}]}, "a.parquet: not a readable Parquet file"),
         (b"x", {"files": [{"path": "a.doc"}]}, "its ending tells no format"),
-        (jsonl(ROWS), {"files": [{"path": "a.jsonl"}, {"path": "*.jsonl"}]}, "two entries of `files` lead to it"),
+        (jsonl(ROWS), {"files": [{"path": "a.jsonl", "split": "test"}, {"path": "*.jsonl"}]},
+         "a.jsonl: two entries of `files` say different things of it"),
         (jsonl(ROWS), {"files": [{"path": "."}]}, ".: a folder; say which files in it: `./*.jsonl`"),
         *((pack(jsonl(ROWS * 99))[:-9], {"files": [{"path": f"a.jsonl.{ending}"}]}, f"{ending}: damaged archive")
           for ending, pack in (("gz", gzip.compress), ("zst", zstd))),  # cut short behind its head
@@ -260,6 +261,7 @@ def test_a_pattern_reads_all_files_that_fit_in_order(tmp_path: Path) -> None:
         (tmp_path / f"part{n}" / "rows.jsonl").write_bytes(jsonl([row]))
     found, _ = read(tmp_path, {"path": "part*/*.jsonl"})
     assert [r["source"] for r in found] == [f"part{n}/rows.jsonl:1" for n in range(3)]
+    assert read(tmp_path, {}, files=[{"path": "part*/*.jsonl"}, {"path": "part1/rows.jsonl"}])[0] == found  # once
     with pytest.raises(UserError, match="no file fits this pattern"):
         read(tmp_path, {"path": "nothing/*.jsonl"})
 

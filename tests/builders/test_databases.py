@@ -60,6 +60,7 @@ def test_a_query_of_a_sqlite_file(shop: Path) -> None:
         ({"sqlite": "none.db", "query": QUERY}, "none.db: no such file"),
         ({"sqlite": "shop.db", "query": "SELECT * FROM nothing"}, "nothing"),
         ({"sqlite": "shop.db", "query": "SELECT body FROM reviews"}, "no column 'text'"),
+        ({"sqlite": "shop.db", "query": "SELECT 1 AS text, 2 AS text"}, "two columns are called 'text'"),
         ({"postgres": "NO_SUCH_DSN", "query": QUERY}, "NO_SUCH_DSN: no such environment variable"),
     ],
 )

@@ -145,6 +145,13 @@ def test_rows_of_one_user_share_a_group_named_by_the_user(tmp_path: Path) -> Non
     assert [v["group_id"] for v in found] == ["user1", "user1", fold_key(["好"]), "user2"]
 
 
+def test_a_train_row_of_a_user_of_the_test_split_says_so(tmp_path: Path) -> None:
+    said = (("a", "好", "train"), ("b", "坏", "test"))
+    rows = [{"id": name, "text": text, "_ties": ["user1"], "_own": own} for name, text, own in said]
+    detail = "its text or a near duplicate, or a row that it is together with, stands in the test split"
+    assert judged(tmp_path, rows)[0][0]["detail"] == detail
+
+
 def test_stratified_sides_have_the_shares_of_each_label(tmp_path: Path) -> None:
     rows = [{"id": f"{i:03}", "text": f"第{i}条", "_label": "xy"[i % 5 == 0]} for i in range(200)]
     found, _, _ = judged(tmp_path, rows, split={"stratify": True, "train": 0.7, "validation": 0.1, "test": 0.2})

@@ -122,3 +122,11 @@ def test_one_row_without_a_column_is_a_reject_and_a_column_that_no_row_has_stops
     given = {"name": "c", "pack": "p", "license": "MIT", "files": [{"path": "a.jsonl"}], "columns": {"label": "txt"}}
     with pytest.raises(UserError, match=r"a\.jsonl:1: no column 'txt'; did you mean 'text'\?"):
         plan_sources(CorpusSettings.model_validate(given), REVIEW, LABELS, "zh", tmp_path)
+
+
+@pytest.mark.parametrize("extra", [{}, {"time": "at"}])  # by columns, and row by row
+def test_white_space_around_a_label_is_not_its_own(tmp_path: Path, extra: dict[str, str]) -> None:
+    given = [" positive", "1 ", "2"]
+    rows = [{"text": "好" * n, "label": label, "at": "2026-01-02"} for n, label in enumerate(given, 1)]
+    found, _ = read(tmp_path, rows, labels={"1": "negative", "2": "positive"}, **extra)
+    assert [r["label"] for r in found] == ["positive", "negative", "positive"]

@@ -11,7 +11,7 @@ from zhiling.builders import corpus
 from zhiling.builders.clean import fold_key
 from zhiling.builders.corpus import plan_sources
 from zhiling.builders.engines import Shard, read_output, row_groups, run_shard
-from zhiling.builders.keys import ReadJob, SketchJob, first_of, read_rows, sketch_rows
+from zhiling.builders.keys import ReadJob, SketchJob, first_of, read_rows, sketch_rows, texts_of
 from zhiling.builders.near_duplicates import NearSettings
 from zhiling.builders.sources import CorpusSettings
 from zhiling.builders.split import SplitSettings
@@ -55,6 +55,14 @@ def test_a_naive_split_draws_for_each_place_whatever_stands_there(tmp_path: Path
 def test_its_own_side_is_that_of_its_time(tmp_path: Path) -> None:
     found = read_output(read(tmp_path, {"time": {"test": "2024-05-01"}}, time="day"))
     assert found["_own"].to_pylist() == ["train"] * 4 + ["test"] * 2
+
+
+def test_what_is_asked_of_a_text_and_found_in_it_is_no_part_of_what_is_held_against_others() -> None:
+    spans = [{"start": 0, "text": "北京", "label": "地址"}]
+    table = pa.Table.from_pylist([{"text": "北京天气", "types": ["地址", "书名"], "spans": spans, "label": "x"}])
+    assert texts_of(table, {"text": "string", "types": "strings", "spans": "spans", "label": "label"}) == ["北京天气"]
+    assert texts_of(table, {"text": "string", "types": "strings", "label": "label"}) == ['北京天气 ["地址","书名"]']
+    assert texts_of(table, {"spans": "spans"}) == ['[{"label":"地址","start":0,"text":"北京"}]']
 
 
 def test_texts_are_sketched_once_for_each_key_of_a_part(tmp_path: Path) -> None:

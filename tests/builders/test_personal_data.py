@@ -75,3 +75,10 @@ def test_a_masked_text_holds_no_more_and_the_rest_stays_in_place(text: str) -> N
         assert masked[moved(start, found) : moved(end, found, end=True)] == MASKS[kind]
     free = [i for i in range(len(text)) if not any(f.start <= i < f.end for f in found)]
     assert all(masked[moved(i, found)] == text[i] for i in free)
+
+
+@pytest.mark.parametrize("piece", ["http://a", "http://a?", "http://a:", "\n", "13812345678 ", "a@", "1-", "ab:"])
+def test_a_long_text_takes_time_by_its_length(piece: str) -> None:
+    text = piece * (400_000 // len(piece))  # by the square of it this would take minutes
+    masked = mask(text, find(text, ALL))
+    assert masked.count("[MOBILE]") == text.count("13812345678")

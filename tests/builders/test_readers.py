@@ -113,6 +113,14 @@ def test_a_header_in_another_encoding_is_named(tmp_path: Path) -> None:
         plan_sources(corpus, {"text": "string"}, {}, "zh", tmp_path)
 
 
+@pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_two_columns_of_one_name_stop(tmp_path: Path, name: str, between: str) -> None:
+    (tmp_path / name).write_text(between.join(["text", "", "", "text"]) + "\n", encoding="utf-8")
+    corpus = CorpusSettings.model_validate({**CORPUS, "files": [{"path": name}]})
+    with pytest.raises(UserError, match=rf"{name}:1: two columns are called 'text'; rename one of them"):
+        plan_sources(corpus, {"text": "string"}, {}, "zh", tmp_path)
+
+
 def test_a_quotation_mark_that_is_never_closed_says_how_far_it_reached() -> None:
     file = io.BytesIO('text\n好\n"坏\n一\n二\n'.encode())
     assert [(source, getattr(row, "why", row)) for source, row in read_csv(file, UNIT)] == [

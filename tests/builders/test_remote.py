@@ -75,9 +75,11 @@ def test_a_web_server_is_a_store_too(tmp_path: Path) -> None:
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        ((shown, copy),) = local_copies(f"http://127.0.0.1:{server.server_port}/r.jsonl")
+        address = f"http://127.0.0.1:{server.server_port}"
+        found = [local_copies(f"{address}/{name}") for name in ("r.jsonl", "r.jsonl?sig=a/b", "*.jsonl")]
         server.shutdown()
-    assert copy.read_text(encoding="utf-8") == "{}" and shown.endswith("/r.jsonl")
+    for ((shown, copy),) in found:  # a signature is neither part of the name nor shown
+        assert (shown, copy.name, copy.read_text(encoding="utf-8")) == (f"{address}/r.jsonl", "r.jsonl", "{}")
 
 
 @pytest.mark.parametrize(("address", "said"), [

@@ -45,6 +45,12 @@ def test_no_span_keeps_what_its_text_has_lost_wherever_it_says_that_it_stands() 
         ]
 
 
+def test_json_is_masked_in_its_names_and_its_numbers() -> None:
+    settings = ScreenSettings.model_validate({"personal_data": {"action": "mask"}})
+    fields = screen({**ROW, "about": '{"13812345678":13812345678.0,"n":1.5}'}, COLUMNS, "zh", settings).fields
+    assert json.loads(fields["about"]) == {"[MOBILE]": "[MOBILE].0", "n": 1.5}
+
+
 def test_what_a_source_calls_spans_may_be_anything_in_a_reject() -> None:
     settings = ScreenSettings.model_validate({"personal_data": {"action": "mask"}})
     odd = {"text": "13812345678", "x": [{"start": 0}, {"start": "0", "text": "13812345678"}, 3, {"start": 1}]}

@@ -70,6 +70,8 @@ def test_stratified_sides_miss_their_share_by_less_than_a_group(rows: list[tuple
     [
         ({"folds": {"of": 3, "test": 3}}, "folds count from 0 to 2"),
         ({"folds": {"of": 3, "test": 0}, "stratify": True}, "exclude each other"),
+        ({"folds": {"of": 3, "test": 0}, "previous": "../1.0.0"}, "`previous` and `folds` exclude each other"),
+        ({"folds": {"of": 3, "test": 0}, "time": {"test": "2026-01-01"}}, "`time` and `folds` exclude each other"),
     ],
 )
 def test_what_cannot_be_is_refused(settings: dict[str, Any], expected: str) -> None:
