@@ -59,7 +59,7 @@ class Recipe(Settings):
     title: str
     summary: str
     seed: int = 0
-    authors: list[str] = Field(["zhiling contributors"])
+    authors: list[str] = Field(["zhiling contributors"], min_length=1)
     share_anyway: str | None = Field(
         None, min_length=20, description="why the release may be shared though a source forbids it or states no licence"
     )

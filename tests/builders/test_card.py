@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RecipeMaker
+from zhiling.builders.card import SIZES
 from zhiling.builders.pipeline import build
 from zhiling.cli import run_args
 
@@ -44,3 +45,8 @@ def test_rows_that_a_recipe_ties_are_not_called_near_duplicates(
     shown = capsys.readouterr().out
     assert "a near duplicate or a tied row" in shown
     assert shown.index("rows in sources") < shown.index("rows screened") < shown.index("renderings kept")
+
+
+def test_sizes_are_those_that_the_hub_knows() -> None:
+    found = [next((name for limit, name in SIZES if rows < limit), "n>1T") for rows in (0, 10**3, 10**7, 10**9, 10**12)]
+    assert found == ["n<1K", "1K<n<10K", "10M<n<100M", "1B<n<10B", "n>1T"]

@@ -113,7 +113,8 @@ def diff(
     for title, lines in (("columns", found.columns), ("packs", found.packs), ("around the data", found.words)):
         for line in lines:
             print(f"{title}: {line}")
-    print(f"{found.name}: {found.before} -> {found.after} is a {found.bump} change")
+    said = "says the same" if found.bump == "none" else f"is a {found.bump} change"
+    print(f"{found.name}: {found.before} -> {found.after} {said}")
 
 
 def _said(kind: str, columns: Mapping[str, tuple[Any, Any]]) -> str:
