@@ -104,7 +104,7 @@ def test_a_damaged_manifest_is_one_clear_line(
 
 
 def test_what_is_on_the_hub_is_fetched_first() -> None:
-    with pytest.raises(UserError, match=r"^hub:org/x: not on this machine; `zhiling pull` it first, then give the folder"):
+    with pytest.raises(UserError, match=r"^hub:org/x: not on this machine; `zhiling pull` it first, then give"):
         read_manifest(Path("hub:org/x"), "release")
 
 
