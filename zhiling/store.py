@@ -17,7 +17,7 @@ from zhiling.errors import UserError
 MANIFEST = "manifest.json"
 SHAPES: Mapping[str, type] = {  # of what a release's manifest says
     "name": str, "version": str, "seed": int, "splits": dict, "packs": dict, "corpora": dict, "ledger": dict,
-    "leak": dict, "files": dict,
+    "leak": dict, "left_out": dict, "files": dict,
 }
 PARQUET = {"compression": "zstd", "compression_level": 3, "version": "2.6", "write_statistics": True}
 
