@@ -23,7 +23,10 @@ TASK_CATEGORIES = {
     "summarization": "summarization", "translation": "translation",
 }
 SAMPLED = 20_000  # prompts of a side whose lengths are shown
-SIZES = [(1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M")]
+SIZES = [  # as the Hub knows them
+    (10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"), (10**12, "100B<n<1T"),
+]
 
 
 def write_card(folder: Path, plan: Plan, about: Mapping[str, Any], notes: Sequence[Path]) -> None:
@@ -71,7 +74,7 @@ def _front_matter(folder: Path, plan: Plan, about: Mapping[str, Any]) -> dict[st
         "language": sorted({p.settings.language for p in packs}),
         "license": about["license"]["derived"],
         "task_categories": sorted({TASK_CATEGORIES.get(p.settings.task, "text-generation") for p in packs}),
-        "size_categories": [next((name for limit, name in SIZES if rows < limit), "n>10M")],
+        "size_categories": [next((name for limit, name in SIZES if rows < limit), "n>1T")],
         "tags": ["instruction-tuning", "zhiling"],
         "configs": configs,
     }

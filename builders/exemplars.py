@@ -72,10 +72,14 @@ def make_pool(job: PoolJob) -> Iterator[Piece]:
 
 
 def _usable(job: PoolJob, rows: pa.Table) -> pa.Table:
-    """Train rows that are short enough."""
+    """Train rows that are short enough: their texts together, and each text of a list, such as a passage."""
+    rows = rows.filter(pc.equal(rows["split"], "train"))
     lengths = [pc.utf8_length(rows[c]) for c, kind in job.columns.items() if kind == "string"]
-    short = [pc.less_equal(reduce(pc.add, lengths), job.characters)] if lengths else []
-    return rows.filter(reduce(pc.and_, short, pc.equal(rows["split"], "train")))
+    lengths = [reduce(pc.add, lengths)] if lengths else []
+    for name in (c for c, kind in job.columns.items() if kind == "strings"):
+        lengths.append(pa.array([max(map(len, texts), default=0) for texts in rows[name].to_pylist()], pa.int64()))
+    short = [pc.less_equal(each, job.characters) for each in lengths]
+    return rows.filter(reduce(pc.and_, short)) if short else rows
 
 
 def _best(job: PoolJob, rows: pa.Table) -> pa.Table:

@@ -30,9 +30,10 @@ QUERY = """
 SELECT corpus, task, pack, template, shots, any_value(language),
        count(*) FILTER (side = 'train'), count(*) FILTER (side = 'validation'), count(*) FILTER (side = 'test'),
        sum(length(prompt) + length(completion)) FILTER (side = 'train'),
-       list_slice(list(prompt || completion ORDER BY id) FILTER (side = 'train'), 1, {sample})
+       {texts}
 FROM examples GROUP BY ALL ORDER BY ALL
 """
+TEXTS = f"arg_min(prompt || completion, id, {SAMPLE}) FILTER (side = 'train')"  # those with the smallest ids
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _expected(found: Iterator[pa.RecordBatch], count: Callable[[str], int] | Non
 
     with duckdb.connect() as db:
         db.register("examples", pa.RecordBatchReader.from_batches(ASKED, found))
-        rows = db.execute(QUERY.format(sample=SAMPLE if count else 0)).fetchall()
+        rows = db.execute(QUERY.format(texts=TEXTS if count else "NULL")).fetchall()
     for corpus, task, pack, template, shots, language, train, validation, test, characters, texts in rows:
         rate = TOKENS_PER_CHARACTER.get(language, OTHERWISE)
         if count and texts:

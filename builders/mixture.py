@@ -8,19 +8,20 @@ rows all stay. Sampling by examples with a cap and by temperature: Raffel et al.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from zhiling.builders.engines import Piece, batches, schema_of
-from zhiling.builders.places import on_side
+from zhiling.builders.places import Places, on_side
 from zhiling.errors import UserError
-from zhiling.seeds import draws
+from zhiling.seeds import draw_array, draws
 from zhiling.settings import Settings
 
-Drawn = tuple[int, str]        # a row's draw and its id: the smallest stay
 Kind = tuple[str, bool, bool]  # a row's template, whether it is chat, whether it has exemplars
 TOKENS_PER_CHARACTER = {"zh": 0.65, "en": 0.25}  # of common byte-level vocabularies, for want of a tokenizer
 OTHERWISE = 0.4
@@ -50,18 +51,34 @@ class MixtureSettings(Settings):
 
 @dataclass(frozen=True)
 class Cut:
-    """Where a corpus is cut: the last draw that stays, over all of it and within each kind of row."""
+    """Where a corpus is cut: the last draw that stays, of all of it and of each kind of row; -1 where none does."""
 
-    whole: Drawn
-    kinds: Mapping[Kind, Drawn]
+    whole: int
+    kinds: Mapping[Kind, int]
 
 
-@dataclass(frozen=True, order=True)
-class Candidate:
-    """A train row that may stay: the smaller its draw the likelier."""
+@dataclass(frozen=True)
+class Candidates:
+    """The train rows of a corpus in order of their draws, a few numbers for each: the smaller its draw the likelier."""
 
-    drawn: Drawn
-    tokens: float
+    draws: Places
+    tokens: NDArray[np.float64]
+    kinds: NDArray[np.int64]  # places in `names`
+    names: Sequence[Kind]
+
+    def some(self, which: Any) -> "Candidates":
+        """Those of them."""
+        return Candidates(self.draws[which], self.tokens[which], self.kinds[which], self.names)
+
+    def of(self, kinds: Sequence[Kind]) -> Places:
+        """The draws of the rows of these kinds."""
+        return self.draws[np.isin(self.kinds, [self.names.index(kind) for kind in kinds])]
+
+    def within(self, limits: Mapping[Kind, int]) -> "Candidates":
+        """Those up to the last draw of their kind."""
+        last = np.array([max(0, limits[kind]) for kind in self.names], np.uint64)
+        none = np.array([limits[kind] < 0 for kind in self.names], bool)
+        return self.some((self.draws <= last[self.kinds]) & ~none[self.kinds]) if self.names else self
 
 
 @dataclass(frozen=True)
@@ -116,35 +133,35 @@ def cuts(
 ) -> dict[str, Cut]:
     """Where each corpus is cut, by its example files. Raises UserError where no train row at all would stay."""
     found = {name: _candidates(files, seed) for name, files in tables.items()}
-    limits = {name: _limits(by, settings) for name, by in found.items()}
-    kept = {
-        name: sorted(row for kind, rows in by.items() for row in rows if row.drawn <= limits[name][kind])
-        for name, by in found.items()
-    }
+    limits = {name: _limits(rows, settings) for name, rows in found.items()}
+    kept = {name: rows.within(limits[name]) for name, rows in found.items()}
     if settings.tokens is not None:
-        kept = {name: rows[: _afforded(rows, settings.tokens)] for name, rows in kept.items()}
-    wanted = quotas({name: len(rows) for name, rows in kept.items()}, settings)
-    kept = {name: rows[: wanted[name]] for name, rows in kept.items()}
+        kept = {name: rows.some(slice(_afforded(rows.tokens, settings.tokens))) for name, rows in kept.items()}
+    counts = quotas({name: len(rows.draws) for name, rows in kept.items()}, settings)
     if settings.total_tokens is not None:
-        kept = _thinned(kept, settings.total_tokens)
-    count = sum(len(rows) for by in found.values() for rows in by.values())
-    if count and not any(kept.values()):
-        raise UserError(where, f"leaves not one of {count:,} train examples", "raise its weights, shares or budgets")
-    return {name: Cut(rows[-1].drawn if rows else (-1, ""), limits[name]) for name, rows in kept.items()}
+        counts = _thinned({name: rows.tokens[: counts[name]] for name, rows in kept.items()}, settings.total_tokens)
+    there = sum(len(rows.draws) for rows in found.values())
+    if there and not any(counts.values()):
+        raise UserError(where, f"leaves not one of {there:,} train examples", "raise its weights, shares or budgets")
+    return {name: Cut(_last(rows.draws, counts[name]), limits[name]) for name, rows in kept.items()}
 
 
-def _candidates(files: Sequence[Path], seed: int) -> dict[Kind, list[Candidate]]:
-    """The train rows of a corpus, by their kind."""
-    found: dict[Kind, list[Candidate]] = {}
+def _candidates(files: Sequence[Path], seed: int) -> Candidates:
+    """The train rows of a corpus."""
+    names: dict[Kind, int] = {}
+    parts: list[tuple[Places, NDArray[np.float64], NDArray[np.int64]]] = []
     for batch in (each for path in files for each in batches(path)):
         train = batch.filter(on_side(batch, "train"))
-        ids, languages = train["id"].to_pylist(), train["language"].to_pylist()
-        sizes = pc.add(pc.utf8_length(train["prompt"]), pc.utf8_length(train["completion"])).to_pylist()
-        rows = zip(_kinds(train), draws(seed, "mixture", ids), ids, languages, sizes, strict=True)
-        for kind, number, name, language, size in rows:
-            tokens = size * TOKENS_PER_CHARACTER.get(language, OTHERWISE)
-            found.setdefault(kind, []).append(Candidate((number, name), tokens))
-    return found
+        rates = [TOKENS_PER_CHARACTER.get(language, OTHERWISE) for language in train["language"].to_pylist()]
+        sizes = pc.add(pc.utf8_length(train["prompt"]), pc.utf8_length(train["completion"]))
+        kinds = [names.setdefault(kind, len(names)) for kind in _kinds(train)]
+        numbers = draw_array(seed, "mixture", train["id"].to_pylist())
+        parts.append((numbers, np.array(sizes.to_pylist()) * np.array(rates), np.array(kinds, np.int64)))
+    if not parts:
+        return Candidates(np.zeros(0, np.uint64), np.zeros(0), np.zeros(0, np.int64), ())
+    drawn, tokens, of_kind = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    found = Candidates(drawn, tokens, of_kind, tuple(names))
+    return found.some(np.argsort(found.draws, kind="stable"))
 
 
 def _kinds(batch: pa.RecordBatch) -> list[Kind]:
@@ -152,22 +169,27 @@ def _kinds(batch: pa.RecordBatch) -> list[Kind]:
     return list(zip(batch["template"].to_pylist(), chat.to_pylist(), few.to_pylist(), strict=True))
 
 
-def _limits(by_kind: Mapping[Kind, list[Candidate]], settings: MixtureSettings) -> dict[Kind, Drawn]:
+def _limits(rows: Candidates, settings: MixtureSettings) -> dict[Kind, int]:
     """The last draw that stays of each kind, by the cap on its template and the shares of chat and few-shot."""
-    templates: dict[str, list[Candidate]] = {}
-    for (template, _, _), rows in by_kind.items():
-        templates.setdefault(template, []).extend(rows)
-    capped = {template: _last(rows, settings.per_template) for template, rows in templates.items()}
+    templates: dict[str, list[Kind]] = {}
+    for kind in rows.names:
+        templates.setdefault(kind[0], []).append(kind)
+    capped = {
+        kind: last for kinds in templates.values() for last in [_last(rows.of(kinds), settings.per_template)]
+        for kind in kinds
+    }
     weights = {"chat": settings.chat or 0.0, "few_shot": settings.few_shot or 0.0}
     weights["rest"] = 1 - sum(weights.values())
-    cells: dict[str, list[Candidate]] = {}
-    for kind, rows in by_kind.items():
-        cells.setdefault(_cell(kind, settings), []).extend(row for row in rows if row.drawn <= capped[kind[0]])
+    cells: dict[str, list[Kind]] = {}
+    for kind in rows.names:
+        cells.setdefault(_cell(kind, settings), []).append(kind)
     if len(cells) == 1:
-        return {kind: capped[kind[0]] for kind in by_kind}
-    whole = min((len(rows) / weights[cell] for cell, rows in cells.items() if rows and weights[cell]), default=0)
-    last = {cell: _last(rows, _floor(whole * weights[cell])) for cell, rows in cells.items()}
-    return {kind: min(capped[kind[0]], last[_cell(kind, settings)]) for kind in by_kind}
+        return capped
+    left = rows.within(capped)
+    drawn = {cell: left.of(kinds) for cell, kinds in cells.items()}
+    whole = min((len(own) / weights[cell] for cell, own in drawn.items() if len(own) and weights[cell]), default=0)
+    last = {cell: _last(own, _floor(whole * weights[cell])) for cell, own in drawn.items()}
+    return {kind: min(limit, last[_cell(kind, settings)]) for kind, limit in capped.items()}
 
 
 def _cell(kind: Kind, settings: MixtureSettings) -> str:
@@ -178,31 +200,26 @@ def _cell(kind: Kind, settings: MixtureSettings) -> str:
     return "few_shot" if few_shot and settings.few_shot is not None else "rest"
 
 
-def _afforded(rows: Sequence[Candidate], tokens: float) -> int:
-    """How many of the first rows fit into so many tokens."""
-    for n, row in enumerate(rows):
-        tokens -= row.tokens
-        if tokens < 0:
-            return n
-    return len(rows)
+def _afforded(rows: NDArray[np.float64], tokens: float) -> int:
+    """How many of the first rows, by their tokens, fit into so many."""
+    return int(np.searchsorted(np.cumsum(rows), tokens, side="right"))
 
 
-def _thinned(kept: Mapping[str, list[Candidate]], tokens: float) -> dict[str, list[Candidate]]:
-    """The same share of every corpus, as large as the tokens allow."""
-    ranked = sorted(
-        (((n + 1) / len(rows), name, row) for name, rows in kept.items() for n, row in enumerate(rows)),
-        key=lambda found: found[:2],
-    )
-    stay = ranked[: _afforded([row for _, _, row in ranked], tokens)]
-    return {name: [row for _, own, row in stay if own == name] for name in kept}
+def _thinned(kept: Mapping[str, NDArray[np.float64]], tokens: float) -> dict[str, int]:
+    """How many rows of every corpus stay: the same share, as large as the tokens allow."""
+    names = sorted(kept)
+    share = np.concatenate([np.arange(1, len(kept[name]) + 1) / max(1, len(kept[name])) for name in names])
+    owner = np.repeat(np.arange(len(names)), [len(kept[name]) for name in names])
+    order = np.lexsort((owner, share))
+    stay = _afforded(np.concatenate([kept[name] for name in names])[order], tokens)
+    counts = np.bincount(owner[order[:stay]], minlength=len(names))
+    return dict(zip(names, counts.tolist(), strict=True))
 
 
-def _last(rows: Sequence[Candidate], count: int | None) -> Drawn:
-    """The largest draw of the `count` smallest; below all where none is to stay."""
-    if count == 0 or not rows:
-        return (-1, "")
-    drawn = [row.drawn for row in rows]
-    return max(drawn) if count is None or count >= len(rows) else sorted(drawn)[count - 1]
+def _last(drawn: Places, count: int | None) -> int:
+    """The largest of the `count` smallest draws, which come in order; below all where none is to stay."""
+    kept = drawn[:count]
+    return int(kept[-1]) if len(kept) else -1
 
 
 def mix(job: Mixed) -> Iterator[Piece]:
@@ -214,9 +231,9 @@ def mix(job: Mixed) -> Iterator[Piece]:
 
 def _stays(batch: pa.RecordBatch, job: Mixed) -> pa.Array:
     """Whether each row of a batch stays."""
-    ids, nothing, train = batch["id"].to_pylist(), (-1, ""), on_side(batch, "train").to_pylist()
-    drawn = zip(draws(job.seed, "mixture", ids), ids, strict=True)
+    train = on_side(batch, "train").to_pylist()
+    drawn = draws(job.seed, "mixture", batch["id"].to_pylist())
+    last = {kind: min(job.cut.whole, limit) for kind, limit in job.cut.kinds.items()}
     return pa.array([
-        not cut or row <= min(job.cut.whole, job.cut.kinds.get(kind, nothing))
-        for row, cut, kind in zip(drawn, train, _kinds(batch), strict=True)
+        not cut or row <= last.get(kind, -1) for row, cut, kind in zip(drawn, train, _kinds(batch), strict=True)
     ], pa.bool_())

@@ -88,19 +88,18 @@ def versions() -> dict[str, str]:
 
 def make_plan(
     recipe_path: Path, base: Path | None = None, packs_from: Mapping[str, Path] | None = None,
-    commits: Mapping[str, str] | None = None,
+    commits: Mapping[str, str] | None = None, left_out: Mapping[str, str] | None = None,
 ) -> Plan:
     """Read and check a recipe, its packs and the heads of its sources. Raises UserError.
 
     Its paths are relative to `base`, by default the recipe's folder. A pack that `packs_from` names is read from
-    that folder, a Hub dataset whose corpus `commits` names at that commit.
+    that folder, a Hub dataset whose corpus `commits` names at that commit; corpora that were `left_out` are again.
     """
     recipe, document = read_recipe(recipe_path)
     recipe = recipe.model_copy(update={"corpora": [_at_commit(c, (commits or {}).get(c.name)) for c in recipe.corpora]})
-    packs = recipe_packs(recipe, document, packs_from or {})
+    packs = recipe_packs(recipe, document, packs_from or {}, (left_out or {}).keys())
     base = base or document.path.resolve().parent
-    sources, broken = _sources(recipe, packs, base)
-    left_out = {name: str(error) for name, error in broken.items()}
+    sources, left_out = _sources(recipe, packs, base, left_out or {})
     for name, error in left_out.items():
         note(f"corpus '{name}' is left out: {error} (`strict: true` would stop here)")
     read = [_as_read(c, sources[c.name]) for c in recipe.corpora if c.name in sources]
@@ -122,14 +121,17 @@ def _as_read(corpus: CorpusSettings, sources: Sequence[Source]) -> CorpusSetting
 
 
 def _sources(
-    recipe: Recipe, packs: Mapping[str, Pack], base: Path
-) -> tuple[dict[str, list[Source]], dict[str, UserError]]:
-    """By corpus: its sources, or what is broken about them.
+    recipe: Recipe, packs: Mapping[str, Pack], base: Path, left_out: Mapping[str, str]
+) -> tuple[dict[str, list[Source]], dict[str, str]]:
+    """By corpus: its sources, or what is, or was, broken about them.
 
     Raises UserError where all are, or one in a strict recipe.
     """
-    found, broken = {}, {}
+    found, broken, first = {}, dict[str, str](), None
     for corpus in recipe.corpora:
+        if corpus.name in left_out:
+            broken[corpus.name] = left_out[corpus.name]
+            continue
         pack = packs[corpus.pack]
         columns, language = pack.settings.columns, pack.settings.language
         try:
@@ -137,9 +139,9 @@ def _sources(
         except UserError as error:
             if recipe.strict:
                 raise
-            broken[corpus.name] = error
+            broken[corpus.name], first = str(error), first or error
     if not found:
-        raise next(iter(broken.values()))
+        raise first or UserError("corpora", "all are left out", "get the release anew")
     return found, broken
 
 

@@ -28,7 +28,7 @@ def rebuild(release: Path, base: Path, workers: int = 1) -> list[str]:
     packs = {c.pack: release.resolve() / "packs" / about["corpora"][c.name]["pack"] for c in built}
     commits = {name: source["sha256"].removeprefix(COMMIT) for name, corpus in about["corpora"].items()
                for source in corpus["sources"].values() if source["sha256"].startswith(COMMIT)}
-    plan = make_plan(release / "recipe.yaml", base, packs, commits)
+    plan = make_plan(release / "recipe.yaml", base, packs, commits, about.get("left_out"))
     with TemporaryDirectory(prefix="zhiling-rebuild-") as scratch:
         again = read_manifest(build_plan(plan, Path(scratch), workers), "release")
     lines = [f"{what}: was {about['made_with'].get(what)}, is {found}" for what, found in versions().items()

@@ -3,7 +3,7 @@
 The sections `train`, `sweep`, `models`, `eval` and `leaderboard` belong to later rooms: kept as written, checked there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +59,7 @@ class Recipe(Settings):
     title: str
     summary: str
     seed: int = 0
-    authors: list[str] = Field(["zhiling contributors"])
+    authors: list[str] = Field(["zhiling contributors"], min_length=1)
     share_anyway: str | None = Field(
         None, min_length=20, description="why the release may be shared though a source forbids it or states no licence"
     )
@@ -96,13 +96,17 @@ def read_recipe(path: Path) -> tuple[Recipe, Document]:
     return parse(Recipe, document), document
 
 
-def recipe_packs(recipe: Recipe, document: Document, packs_from: Mapping[str, Path]) -> dict[str, Pack]:
+def recipe_packs(
+    recipe: Recipe, document: Document, packs_from: Mapping[str, Path], left_out: Collection[str] = ()
+) -> dict[str, Pack]:
     """The packs that a recipe's corpora name, read and checked; templates and columns checked against them.
 
-    A pack that `packs_from` names is read from that folder.
+    A pack that `packs_from` names is read from that folder, none for a corpus that is `left_out`.
     """
     packs: dict[str, Pack] = {}
     for i, corpus in enumerate(recipe.corpora):
+        if corpus.name in left_out:
+            continue
         try:
             name = str(packs_from.get(corpus.pack, corpus.pack))
             pack = packs.setdefault(corpus.pack, load_pack(name, document.path.parent))

@@ -170,8 +170,11 @@ def _ledger(counts: Mapping[str, int], rejects: Mapping[str, int]) -> dict[str, 
 
 
 def steps(ledger: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """What a ledger of the manifest counts, from the sources on (JSON keeps keys in the order of letters)."""
-    return [(step, ledger[step]) for step in LEDGER]
+    """What a ledger of the manifest counts, from the sources on (JSON keeps keys in the order of letters).
+
+    A release of an earlier zhiling may count less.
+    """
+    return [(step, ledger[step]) for step in LEDGER if step in ledger]
 
 
 def verify(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 
 PRELOADED = ["__main__", "zhiling.builders.stages"]  # what every worker needs
@@ -33,8 +33,10 @@ def expect_workers(workers: int) -> None:
 def interrupt_held() -> Iterator[None]:
     """Hold Ctrl-C back while workers start: they inherit the hold, and the parent alone answers.
 
-    A worker that is interrupted while it starts would leave the pool waiting for ever.
+    A worker that is interrupted while it starts would leave the pool waiting for ever. The tracker of resources, which
+    lets Ctrl-C through again once it has started, is started before.
     """
+    resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -18,7 +18,7 @@ from zhiling.errors import UserError
 MANIFEST = "manifest.json"
 SHAPES: Mapping[str, type] = {  # of what a release's manifest says
     "name": str, "version": str, "seed": int, "splits": dict, "packs": dict, "corpora": dict, "ledger": dict,
-    "leak": dict, "files": dict,
+    "leak": dict, "left_out": dict, "files": dict,
 }
 PARQUET = {"compression": "zstd", "compression_level": 3, "version": "2.6", "write_statistics": True}
 
@@ -155,7 +155,10 @@ def read_manifest(folder: Path, kind: str, *needed: str) -> dict[str, Any]:
     Raises UserError where it is absent, of another kind or damaged, or lacks one of the keys that are `needed`.
     """
     if not (folder / MANIFEST).is_file():
-        raise UserError(str(folder), f"no {MANIFEST} in it", f"give the folder of a {kind} made by zhiling")
+        do = f"give the folder of a {kind} made by zhiling"
+        if str(folder).startswith("hub:"):
+            raise UserError(str(folder), "not on this machine", f"`zhiling pull` it first, then {do}")
+        raise UserError(str(folder), f"no {MANIFEST} in it", do)
     found: dict[str, Any] = read_json(folder / MANIFEST)
     if not isinstance(found, dict) or found.get("kind") != kind:
         saw = found.get("kind") if isinstance(found, dict) else type(found).__name__

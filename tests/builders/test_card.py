@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RecipeMaker
+from zhiling.builders.card import SIZES
 from zhiling.builders.pipeline import build
 from zhiling.cli import run_args
+from zhiling.store import write_manifest
 
 REASON = "The owner agreed by letter on 2026-01-02: <b>all</b> rows."
 
@@ -44,3 +46,20 @@ def test_rows_that_a_recipe_ties_are_not_called_near_duplicates(
     shown = capsys.readouterr().out
     assert "a near duplicate or a tied row" in shown
     assert shown.index("rows in sources") < shown.index("rows screened") < shown.index("renderings kept")
+
+
+def test_sizes_are_those_that_the_hub_knows() -> None:
+    found = [next((name for limit, name in SIZES if rows < limit), "n>1T") for rows in (0, 10**3, 10**7, 10**9, 10**12)]
+    assert found == ["n<1K", "1K<n<10K", "10M<n<100M", "1B<n<10B", "n>1T"]
+
+
+def test_a_release_of_an_earlier_zhiling_is_shown_as_far_as_it_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = {"reviews": {"rows_in_sources": 90, "rows_read": 88}}
+    leak = {"naive_leaked_rows": 9, "naive_test_rows": 12}
+    about = {"name": "old", "version": "1.0.0", "splits": {"test": {"rows": 12}}, "ledger": ledger, "leak": leak}
+    write_manifest(tmp_path, "release", about)
+    assert run_args(["inspect", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "rows in sources" in shown and "9 of 12 (75.0%)" in shown and shown.count("not counted") == 2

@@ -139,7 +139,7 @@ def test_a_corpus_that_goes_is_rows_removed(release: Path, tmp_path: Path) -> No
 def test_the_command_prints_the_bump_and_json_says_the_same(release: Path, tmp_path: Path, capsys: Any) -> None:
     shutil.copytree(release, tmp_path / "b")
     assert run_args(["diff", str(release), str(tmp_path / "b")]) == 0
-    assert capsys.readouterr().out == "tiny: 1.0.0 -> 1.0.0 is a none change\n"
+    assert capsys.readouterr().out == "tiny: 1.0.0 -> 1.0.0 says the same\n"
     assert run_args(["diff", str(release), str(tmp_path / "b"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bump"] == "none"
 

@@ -102,6 +102,17 @@ def test_pools_of_parts_put_together_are_the_pool_of_the_whole(tmp_path: Path, b
     assert all(row["split"] == "train" and len(row["text"]) <= 20 for row in found)
 
 
+def test_a_row_with_a_long_passage_is_no_exemplar(tmp_path: Path) -> None:
+    columns: Columns = {"question": "string", "passages": "strings"}
+    same = {"corpus": "c", "revision": "1", "license": "MIT", "language": "zh", "source": "f:1", "question": "好吗？",
+            "split": "train", "augmentation": None, "parent_id": None}
+    passages = [["短" * 20] * 3, ["短", "长" * 21], []]
+    rows = [{**same, "id": f"{n:024}", "group_id": f"g{n}", "passages": own} for n, own in enumerate(passages)]
+    pq.write_table(pa.Table.from_pylist(rows, schema=split_schema(columns)), tmp_path / "rows.parquet")
+    (piece,) = make_pool(PoolJob(tuple(row_groups([tmp_path / "rows.parquet"])), columns, 5, 20, 7))
+    assert sorted(piece.table["passages"].to_pylist(), key=len) == [passages[2], passages[0]]
+
+
 def built(make: RecipeMaker, folder: Path, **render: object) -> tuple[Path, list[dict[str, object]]]:
     recipe = make.recipe(render={"shots": {0: 0.5, 2: 0.5}, "templates_per_row": 1, **render})
     release = build(recipe, folder)

@@ -42,6 +42,12 @@ def test_a_corpus_whose_source_is_broken_is_left_out_and_named(
     assert about["left_out"]["news"].startswith("news.jsonl.gz: damaged archive")
     assert "Corpus news is left out: news.jsonl.gz" in (release / "README.md").read_text(encoding="utf-8")
     assert rebuild(release, make.folder) == []
+    text = "".join(json.dumps({"text": f"第{n}条新闻", "label": "sports"}) + "\n" for n in range(9))
+    (make.folder / "news.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    assert rebuild(release, make.folder) == []  # what was left out then is again
+    recipe = (release / "recipe.yaml").read_text("utf-8")
+    (release / "recipe.yaml").write_text(recipe.replace("zh/topic", "./packs/zh/mine"), encoding="utf-8")
+    assert rebuild(release, make.folder) == ["recipe.yaml: other bytes"]  # its pack stands in no release
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])

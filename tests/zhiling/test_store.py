@@ -112,6 +112,11 @@ def test_a_damaged_manifest_is_one_clear_line(
         read_manifest(tmp_path, "release", *needed)
 
 
+def test_what_is_on_the_hub_is_fetched_first() -> None:
+    with pytest.raises(UserError, match=r"^hub:org/x: not on this machine; `zhiling pull` it first, then give"):
+        read_manifest(Path("hub:org/x"), "release")
+
+
 def test_a_manifest_without_its_files_is_not_compared(tmp_path: Path) -> None:
     write_text(tmp_path / "manifest.json", '{"kind": "model"}')
     with pytest.raises(UserError, match=r"manifest.json: no `files` in it"):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 Release = Annotated[Path, typer.Argument(help="Folder of a release, as out/zh-reviews/1.0.0.")]
+LEAK = ("naive_leaked_rows", "naive_test_rows", "naive_near_leaked_rows", "leaked_rows", "test_rows")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
@@ -68,19 +69,25 @@ def inspect(release: Release, as_json: AsJson = False) -> None:
     table(f"{about['name']} {about['version']}", ["split", "rows"], sizes)
     for name, ledger in about["ledger"].items():
         rows = [[step.replace("_", " "), count] for step, count in steps(ledger)]
-        rows += [[f"rejected, {reason}", count] for reason, count in ledger["rejects"].items()]
+        rows += [[f"rejected, {reason}", count] for reason, count in ledger.get("rejects", {}).items()]
         table(f"ledger of {name}", ["what", "rows"], rows)
-    leak = about["leak"]
-    share = leak["naive_leaked_rows"] / max(1, leak["naive_test_rows"])
-    naive = f"{leak['naive_leaked_rows']:,} of {leak['naive_test_rows']:,} ({share:.1%})"
+    leak = {**dict.fromkeys(LEAK), **about["leak"]}
+    naive = _part(leak["naive_leaked_rows"], leak["naive_test_rows"], share=True)
     tied = "a near duplicate or a tied row" if leak.get("tied") else "a near duplicate"
-    near = f"{leak['naive_near_leaked_rows']:,} more"
+    near = "not counted" if leak["naive_near_leaked_rows"] is None else f"{leak['naive_near_leaked_rows']:,} more"
     rows = [["row, at random", naive, near]]
-    rows.append(["group (this release)", f"{leak['leaked_rows']:,} of {leak['test_rows']:,}", ""])
+    rows.append(["group (this release)", _part(leak["leaked_rows"], leak["test_rows"]), ""])
     table("test rows whose text stands in train", ["split by", "the very text", tied], rows)
-    if leak["scores"]:
+    if leak.get("scores"):
         scored = [[name, score["naive"], score["split"]] for name, score in leak["scores"].items()]
         table("macro-F1 of a linear model", ["corpus", "split by row, at random", "this release"], scored)
+
+
+def _part(rows: int | None, of: int | None, share: bool = False) -> str:
+    """How many rows of how many, and their share; an earlier zhiling counted less."""
+    if rows is None or of is None:
+        return "not counted"
+    return f"{rows:,} of {of:,}" + (f" ({rows / max(1, of):.1%})" if share else "")
 
 
 def diff(
@@ -113,7 +120,8 @@ def diff(
     for title, lines in (("columns", found.columns), ("packs", found.packs), ("around the data", found.words)):
         for line in lines:
             print(f"{title}: {line}")
-    print(f"{found.name}: {found.before} -> {found.after} is a {found.bump} change")
+    said = "says the same" if found.bump == "none" else f"is a {found.bump} change"
+    print(f"{found.name}: {found.before} -> {found.after} {said}")
 
 
 def _said(kind: str, columns: Mapping[str, tuple[Any, Any]]) -> str:
