@@ -105,7 +105,8 @@ def command(model: Model, run: Mapping[str, Any]) -> str:
     """The command that makes a run anew; DATA stands for the reader's copies of public data sets."""
     settings, tasks = run.get("settings", {}), run.get("tasks", {})
     words = ["zhiling", "eval", model.name]
-    releases = {f"out/{r['name']}/{r['version']}" for t in tasks.values() if isinstance(r := t.get("release"), dict)}
+    told = [r for task in tasks.values() if isinstance(r := task.get("release"), dict)]
+    releases = {f"out/{release.get('name')}/{release.get('version')}" for release in told}
     for folder in sorted(releases)[:1]:
         words += ["--release", folder]
     if any("source" in told for told in tasks.values()):

@@ -111,7 +111,7 @@ def read_field(folders: Sequence[Path]) -> Field:
     for folder in dict.fromkeys(folders):
         run = read_run(folder)
         models[run.model] = _model(run, models.get(run.model))
-        for (key, shots), rows in _by_task(run).items():
+        for (key, shots), rows in by_task(run).items():
             told = _metadata(run, rows[0].task)
             _same_version(key, told, tasks.setdefault(key, told), folder, first_seen.setdefault(key, folder))
             held_out |= {(key, s.template) for s in rows if _metadata(run, s.task).get("held_out_template") is True}
@@ -125,7 +125,8 @@ def read_field(folders: Sequence[Path]) -> Field:
     return Field(models, tallies, tasks, frozenset(held_out))
 
 
-def _by_task(run: Run) -> dict[tuple[TaskKey, int], list[Sample]]:
+def by_task(run: Run) -> dict[tuple[TaskKey, int], list[Sample]]:
+    """A run's samples, by task and number of shots."""
     found: dict[tuple[TaskKey, int], list[Sample]] = {}
     for sample in run.samples:
         key = TaskKey(sample.pack, _data_name(_metadata(run, sample.task)))
@@ -142,8 +143,8 @@ def _seen(run: Run, samples: Sequence[Sample]) -> tuple[int, int] | None:
     """How many of a task's texts its model was trained on, and of how many: the worst of the templates' figures."""
     listed = run.manifest.get("tasks", {})
     told = [listed.get(name, {}).get("contamination") for name in sorted({s.task for s in samples})]
-    counts = [(int(t["contaminated"]), int(t["documents"])) for t in told if isinstance(t, dict)]
-    return max(counts) if counts else None
+    counts = [(t.get("contaminated"), t.get("documents")) for t in told if isinstance(t, dict)]
+    return max(((seen, of) for seen, of in counts if isinstance(seen, int) and isinstance(of, int)), default=None)
 
 
 def _data_name(told: Mapping[str, Any]) -> str:

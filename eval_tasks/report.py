@@ -24,7 +24,7 @@ from zhiling.eval_tasks.board_counts import (
     report,
 )
 from zhiling.eval_tasks.board_files import points, with_reach
-from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey, read_field
+from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey, by_task, read_field
 from zhiling.eval_tasks.results import Sample, read_run
 from zhiling.eval_tasks.statistics import Estimate
 
@@ -104,14 +104,10 @@ def make_report(folders: Sequence[Path]) -> Report:
     model = models[0]
     samples: dict[tuple[TaskKey, int], list[Sample]] = {}
     for run in (read_run(folder) for folder in folders):
-        for sample in run.samples if run.model == model.name else ():
-            samples.setdefault((_key(field, sample), sample.shots), []).append(sample)
+        for at, found in by_task(run).items() if run.model == model.name else ():
+            samples.setdefault(at, []).extend(found)
     sections = tuple(_section(field, field.tallies[model.name, *at], found) for at, found in sorted(samples.items()))
     return Report(model, sections, {task: _shares(task, samples) for task, _ in sorted(samples)})
-
-
-def _key(field: Field, sample: Sample) -> TaskKey:
-    return next(task for task in field.tasks if task.pack == sample.pack)
 
 
 def _shares(task: TaskKey, samples: Mapping[tuple[TaskKey, int], Sequence[Sample]]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import pytest
 from tests.eval_tasks.browser import CHROMIUM, Page, browser
 from tests.eval_tasks.made_results import Made, Rows
 from zhiling import cards
+from zhiling.cards.pages import script_json
 from zhiling.eval_tasks.board_page import command
 from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey
 from zhiling.eval_tasks.leaderboard import build
@@ -289,3 +290,7 @@ def random_tally(random: np.random.Generator, task: TaskKey, shots: int, classes
         task, shots, templates, items, items, (targets == answers).astype(float), targets, answers, (names,) * 12,
         1 / classes, random.random(1200), random.integers(0, 2, 1200), kept,
     )
+
+
+def test_a_number_that_json_does_not_have_is_null_on_the_page() -> None:
+    assert script_json({"a": [float("nan"), 1.5], "b": float("-inf")}) == '{"a":[null,1.5],"b":null}'
