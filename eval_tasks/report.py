@@ -71,8 +71,8 @@ class Section:
 
     @property
     def worst(self) -> TemplateScore:
-        """The template that it does worst with."""
-        return self.templates[-1]
+        """The template that it does worst with, as the board names it."""
+        return min(self.templates, key=lambda t: (t.score.value, t.name))
 
     @property
     def spread(self) -> float:

@@ -133,6 +133,15 @@ def test_scores_as_measured_or_with_chance_at_nought(page: Page, site: Path) -> 
     assert page.js(cell) == "50.0"
 
 
+def test_one_task_has_the_total_to_the_last_digit(page: Page, tmp_path: Path, reviews: Rows) -> None:
+    made = Made(tmp_path / "results", reviews[:11] + reviews[-11:])
+    build([made.run(f"m{i}", 0.1 * i, shots=(0,)) for i in range(3, 9)], tmp_path)
+    page.open(tmp_path / "index.html", "#/?lang=en")
+    numbers = "[2, 3].map(i => r.cells[i].innerText.match(/-?[\\d.]+/g).slice(0, 3))"
+    rows = page.js(f"[...document.querySelectorAll('#board tbody tr')].map(r => {numbers})")
+    assert len(rows) == 7 and all(total == task for total, task in rows)
+
+
 def test_a_models_page_holds_its_report_its_samples_and_its_command(page: Page, site: Path) -> None:
     page.open(site, "#/?lang=en")
     page.js("[...document.querySelectorAll('#board a')].find(a => a.innerText === 'large').click()")

@@ -56,6 +56,12 @@ def test_what_is_not_installed_is_told_with_the_way_to_get_it(
     assert "error: torch is not installed; pip install 'zhiling[train]'" in capsys.readouterr().err
 
 
+def test_a_command_by_its_name_alone_prints_its_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ([], ["leaderboard"], ["tasks"]):
+        assert run_args(name) == 2
+        assert capsys.readouterr().err.startswith("Usage: ")
+
+
 @pytest.mark.parametrize(
     ("written", "message"),
     [
