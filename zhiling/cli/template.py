@@ -123,6 +123,7 @@ def preview(
     import json
     from dataclasses import asdict
 
+    from zhiling.console import note
     from zhiling.errors import UserError
     from zhiling.templates.lint import pack_folders
     from zhiling.templates.pack import read_pack
@@ -133,6 +134,8 @@ def preview(
         try:
             pack = read_pack(folder)
             found = pack.examples if corpus is None else _corpus_rows(pack, corpus, columns, labels, fixed, rows)
+            if not found:
+                note(f"{pack.name}: no examples to show; write some into examples.jsonl, or give rows with --corpus")
             shown += preview(pack, template, found[:rows], shots, tokenizer)
         except UserError as error:
             if not markdown:  # where one of many packs is broken, the others are still worth a look
