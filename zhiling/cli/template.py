@@ -133,10 +133,11 @@ def preview(
     for folder in pack_folders(packs):
         try:
             pack = read_pack(folder)
-            found = pack.examples if corpus is None else _corpus_rows(pack, corpus, columns, labels, fixed, rows)
+            given = (columns, labels, fixed, rows + shots)
+            found = pack.examples if corpus is None else _corpus_rows(pack, corpus, *given)
             if not found:
                 note(f"{pack.name}: no examples to show; write some into examples.jsonl, or give rows with --corpus")
-            shown += preview(pack, template, found[:rows], shots, tokenizer)
+            shown += preview(pack, template, found, shots, tokenizer, rows)
         except UserError as error:
             if not markdown:  # where one of many packs is broken, the others are still worth a look
                 raise
