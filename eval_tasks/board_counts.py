@@ -45,7 +45,8 @@ def words_of(tally: Tally) -> dict[str, str]:
 
 
 def _right_words(tally: Tally, template: int) -> dict[str, str]:
-    told = zip(tally.items, tally.targets[template].tolist(), strict=True)
+    targets = tally.targets[template].reshape(len(tally.items), -1).max(axis=1)  # the same whatever the exemplars
+    told = zip(tally.items, targets.tolist(), strict=True)
     return {item: tally.classes[template][target] for item, target in told if target >= 0}
 
 
@@ -65,7 +66,7 @@ def by_label(tally: Tally, label_of: Mapping[str, str]) -> Confusion | None:
     with_classes = [i for i, names in enumerate(tally.classes) if names]
     labels = sorted({label_of[item] for item in tally.items if item in label_of})
     place = {label: i for i, label in enumerate(labels)}
-    true = np.array([place[label_of[i]] if i in label_of else -1 for i in tally.items])
+    true = np.repeat([place[label_of[i]] if i in label_of else -1 for i in tally.items], tally.seeds)
     size = len(labels) + 1  # the last: answers whose label no text here has
     counts, used = np.zeros((size, size), dtype=np.int64), []
     for i in with_classes:

@@ -6,12 +6,13 @@ In: a field's rows. Out: text. Names come from strangers: Markdown is escaped, a
 import csv
 import io
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from zhiling.cards.markdown import escape
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.eval_tasks.board_read import TaskKey
-from zhiling.eval_tasks.board_scores import REFERENCES, Row
+from zhiling.eval_tasks.board_scores import REFERENCES, Cell, Row
 from zhiling.eval_tasks.statistics import Estimate
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -78,6 +79,28 @@ def as_csv(rows: Sequence[Row]) -> str:
         front = [row.model.name, row.model.kind, row.shots, row.tier or "", *_numbers(row.mean), *about]
         writer.writerow([_plain(x) for x in (*front, *(x for t in tasks for x in _cells(row, t)))])
     return out.getvalue()
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """What the CSV holds, as JSON does: a mapping for each model and number of shots, its tasks by name."""
+    return [{
+        "model": row.model.name, "kind": row.model.kind, "shots": row.shots, "tier": row.tier,
+        "score": interval(row.mean), "tasks": {task.title: _told(cell) for task, cell in sorted(row.cells.items())},
+        **{key: row.model.about.get(key) for key in ("parameters", "tokens_seen")},
+    } for row in rows]
+
+
+def _told(cell: Cell) -> dict[str, Any]:
+    told: dict[str, Any] = {"accuracy": interval(cell.score), "chance": cell.chance, "macro_f1": cell.f1_macro}
+    return told | {"worst_template": cell.worst[1], "spread": cell.spread, "templates": dict(cell.templates)}
+
+
+def interval(found: Estimate | None) -> dict[str, float | None] | None:
+    """A number and its interval, as JSON holds them."""
+    if found is None:
+        return None
+    numbers = {"value": found.value, "low": found.low, "high": found.high}
+    return {name: value if isfinite(value) else None for name, value in numbers.items()}
 
 
 def _numbers(found: Estimate | None) -> list[str]:

@@ -71,11 +71,16 @@ def _points(share: float) -> float:
     return round(100 * share, 1)
 
 
+def _exact(share: float) -> float:
+    """Points that the page still computes with: rounded so late that it shows what the tables show."""
+    return round(100 * share, 3)
+
+
 def _estimate(found: Estimate | None) -> list[Any] | None:
     if found is None:
         return None
     finite = abs(found.low) < float("inf") and found.groups > 0
-    return [_points(found.value), *((_points(found.low), _points(found.high)) if finite else (None, None))]
+    return [_exact(found.value), *((_exact(found.low), _exact(found.high)) if finite else (None, None))]
 
 
 def _task(field: Field, task: TaskKey, rows: Sequence[Row], labels: Mapping[str, str]) -> dict[str, Any]:
@@ -86,7 +91,7 @@ def _task(field: Field, task: TaskKey, rows: Sequence[Row], labels: Mapping[str,
     return {
         "id": task.title, "pack": task.pack, "data": task.data, "version": str(told.get("pack_version", "")),
         "release": str(release.get("version", "")) if isinstance(release, dict) else "",
-        "chance": _points(cells[0].chance), "items": max(len(t.items) for t in tallies),
+        "chance": _exact(cells[0].chance), "items": max(len(t.items) for t in tallies),
         "groups": max(len(set(t.groups)) for t in tallies), "labels": sorted(set(labels.values())),
         "templates": sorted({name for t in tallies for name in t.templates}),
         "held": sorted(name for key, name in field.held_out if key == task),
@@ -105,7 +110,8 @@ def command(model: Model, run: Mapping[str, Any]) -> str:
     """The command that makes a run anew; DATA stands for the reader's copies of public data sets."""
     settings, tasks = run.get("settings", {}), run.get("tasks", {})
     words = ["zhiling", "eval", model.name]
-    releases = {f"out/{r['name']}/{r['version']}" for t in tasks.values() if isinstance(r := t.get("release"), dict)}
+    told = [r for task in tasks.values() if isinstance(r := task.get("release"), dict)]
+    releases = {f"out/{release.get('name')}/{release.get('version')}" for release in told}
     for folder in sorted(releases)[:1]:
         words += ["--release", folder]
     if any("source" in told for told in tasks.values()):

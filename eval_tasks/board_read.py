@@ -42,8 +42,8 @@ class Tally:
     items: tuple[str, ...]             # ids of the corpus rows, sorted
     groups: tuple[str, ...]            # of each item
     scores: Array                      # templates x items, NaN where not asked; the mean over seeds
-    targets: Array                     # templates x items: index into the template's classes, -1 where not asked
-    answers: Array
+    targets: Array                     # templates x answers (items x seeds): index into the template's classes, or -1
+    answers: Array                     # what was said to each, likewise
     classes: tuple[tuple[str, ...], ...]   # of each template
     chance: float                      # what guessing gives: the mean of 1 / number of choices
     confidence: Array                  # of each answer with choices: its probability among them ...
@@ -57,6 +57,11 @@ class Tally:
         asked = ~np.isnan(self.scores)
         means: Array = np.where(asked, self.scores, 0).sum(axis=0) / asked.sum(axis=0)
         return means
+
+    @property
+    def seeds(self) -> int:
+        """How many draws of exemplars each item was asked with: `targets` has so many places for each item."""
+        return int(self.targets.shape[1]) // len(self.items)
 
     @property
     def by_template(self) -> dict[str, float]:
@@ -111,7 +116,7 @@ def read_field(folders: Sequence[Path]) -> Field:
     for folder in dict.fromkeys(folders):
         run = read_run(folder)
         models[run.model] = _model(run, models.get(run.model))
-        for (key, shots), rows in _by_task(run).items():
+        for (key, shots), rows in by_task(run).items():
             told = _metadata(run, rows[0].task)
             _same_version(key, told, tasks.setdefault(key, told), folder, first_seen.setdefault(key, folder))
             held_out |= {(key, s.template) for s in rows if _metadata(run, s.task).get("held_out_template") is True}
@@ -125,7 +130,8 @@ def read_field(folders: Sequence[Path]) -> Field:
     return Field(models, tallies, tasks, frozenset(held_out))
 
 
-def _by_task(run: Run) -> dict[tuple[TaskKey, int], list[Sample]]:
+def by_task(run: Run) -> dict[tuple[TaskKey, int], list[Sample]]:
+    """A run's samples, by task and number of shots."""
     found: dict[tuple[TaskKey, int], list[Sample]] = {}
     for sample in run.samples:
         key = TaskKey(sample.pack, _data_name(_metadata(run, sample.task)))
@@ -142,8 +148,8 @@ def _seen(run: Run, samples: Sequence[Sample]) -> tuple[int, int] | None:
     """How many of a task's texts its model was trained on, and of how many: the worst of the templates' figures."""
     listed = run.manifest.get("tasks", {})
     told = [listed.get(name, {}).get("contamination") for name in sorted({s.task for s in samples})]
-    counts = [(int(t["contaminated"]), int(t["documents"])) for t in told if isinstance(t, dict)]
-    return max(counts) if counts else None
+    counts = [(t.get("contaminated"), t.get("documents")) for t in told if isinstance(t, dict)]
+    return max(((seen, of) for seen, of in counts if isinstance(seen, int) and isinstance(of, int)), default=None)
 
 
 def _data_name(told: Mapping[str, Any]) -> str:
@@ -182,7 +188,8 @@ def tally(key: TaskKey, shots: int, samples: Sequence[Sample]) -> Tally:
     row_of = {name: i for i, name in enumerate(templates)}
     column_of = {name: i for i, name in enumerate(items)}
     sums, counts = np.zeros((len(templates), len(items))), np.zeros((len(templates), len(items)))
-    targets = np.full(sums.shape, -1, dtype=np.int32)
+    seeds = sorted({s.seed for s in samples})
+    targets = np.full((len(templates), len(items) * len(seeds)), -1, dtype=np.int32)
     answers = targets.copy()
     classes = [_classes([s for s in samples if s.template == name]) for name in templates]
     index = [{name: i for i, name in enumerate(names)} for names in classes]
@@ -190,7 +197,8 @@ def tally(key: TaskKey, shots: int, samples: Sequence[Sample]) -> Tally:
         at = row_of[s.template], column_of[s.source_id]
         sums[at] += s.score
         counts[at] += 1
-        targets[at], answers[at] = index[at[0]].get(s.target, -1), index[at[0]].get(s.prediction, -1)
+        place, known = (at[0], at[1] * len(seeds) + seeds.index(s.seed)), index[at[0]]
+        targets[place], answers[place] = known.get(s.target, -1), known.get(s.prediction, -1)
     scores = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     choosing = [s for s in samples if s.choices]
     chance = sum(1 / len(s.choices) for s in choosing) / len(samples)

@@ -94,6 +94,7 @@ def _column(found: Field, task: TaskKey, tallies: Mapping[str, Tally]) -> dict[s
     """The cells of one task; `best` are those in the column's first tier."""
     prompted = [t for name, t in tallies.items() if not found.models[name].baseline]
     chance = float(np.mean([t.chance for t in prompted or tallies.values()]))
+    chance = chance if chance < 1 else 0.0  # one choice for every row: nothing is guessed
     cells = {name: _cell(tally, chance) for name, tally in tallies.items()}
     p = statistics.all_pairs(*_aligned(list(tallies.values())))
     tiers = statistics.tiers([c.score.value for c in cells.values()], p)

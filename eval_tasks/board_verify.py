@@ -63,7 +63,7 @@ def verify(folder: Path, known: Known = Known()) -> list[str]:
         return list(_faults(folder, read_run(folder), known))
     except UserError as error:
         return [str(error)]
-    except (KeyError, TypeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, OverflowError) as error:
         return [f"not what `zhiling eval` writes ({type(error).__name__}: {one_line(str(error))})"]
 
 

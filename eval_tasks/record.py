@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from zhiling.errors import UserError
 from zhiling.eval_tasks.config import EvalSettings
 from zhiling.eval_tasks.models import Subject
 from zhiling.eval_tasks.results import KIND, Sample, read_sample
@@ -104,6 +105,7 @@ def plain(results: Results, task: Task, allow_code: bool = False) -> Results:
         for repeated in ("arguments", "resps", "doc_hash", "target_hash"):
             sample.pop(repeated, None)
         if not task.free:
+            _check_finite(task.name, [score for score, _ in sample["filtered_resps"]])
             sample["filtered_resps"] = [[_shortest(score), best] for score, best in sample["filtered_resps"]]
         if task.free:
             said, fields = sample["filtered_resps"][0], sample["doc"].get(FIELDS)
@@ -111,6 +113,13 @@ def plain(results: Results, task: Task, allow_code: bool = False) -> Results:
             sample |= {**found, "metrics": [*sample["metrics"], *found]}
     found_plain: Results = json.loads(json.dumps(results, default=_jsonable, ensure_ascii=False))
     return found_plain
+
+
+def _check_finite(task: str, scores: Sequence[float]) -> None:
+    broken = next((score for score in scores if not np.isfinite(score)), None)
+    if broken is not None:
+        saw = f"the model gives a choice the log-probability {float(broken)}"
+        raise UserError(task, saw, "its weights are broken (a training that diverged?): score another checkpoint")
 
 
 def _shortest(score: float) -> float:

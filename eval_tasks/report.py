@@ -23,8 +23,8 @@ from zhiling.eval_tasks.board_counts import (
     labels_of,
     report,
 )
-from zhiling.eval_tasks.board_files import points, with_reach
-from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey, read_field
+from zhiling.eval_tasks.board_files import interval, points, with_reach
+from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey, by_task, read_field
 from zhiling.eval_tasks.results import Sample, read_run
 from zhiling.eval_tasks.statistics import Estimate
 
@@ -71,8 +71,8 @@ class Section:
 
     @property
     def worst(self) -> TemplateScore:
-        """The template that it does worst with."""
-        return self.templates[-1]
+        """The template that it does worst with, as the board names it."""
+        return min(self.templates, key=lambda t: (t.score.value, t.name))
 
     @property
     def spread(self) -> float:
@@ -104,14 +104,10 @@ def make_report(folders: Sequence[Path]) -> Report:
     model = models[0]
     samples: dict[tuple[TaskKey, int], list[Sample]] = {}
     for run in (read_run(folder) for folder in folders):
-        for sample in run.samples if run.model == model.name else ():
-            samples.setdefault((_key(field, sample), sample.shots), []).append(sample)
+        for at, found in by_task(run).items() if run.model == model.name else ():
+            samples.setdefault(at, []).extend(found)
     sections = tuple(_section(field, field.tallies[model.name, *at], found) for at, found in sorted(samples.items()))
     return Report(model, sections, {task: _shares(task, samples) for task, _ in sorted(samples)})
-
-
-def _key(field: Field, sample: Sample) -> TaskKey:
-    return next(task for task in field.tasks if task.pack == sample.pack)
 
 
 def _shares(task: TaskKey, samples: Mapping[tuple[TaskKey, int], Sequence[Sample]]) -> dict[str, float]:
@@ -179,6 +175,7 @@ def show(found: Report) -> None:
 
 HEADS = ["task", "shots", "accuracy", "chance", "worst template", "spread", "seen", "held out", "ECE", "texts"]
 FACTORS = ("template", "shots", "seed", "item", "rest")
+CLASS_PARTS = ("label", "precision", "recall", "f1", "support")
 CLASS_HEADS = ["label", "precision", "recall", "F1", "support"]
 
 
@@ -224,6 +221,21 @@ def markdown(found: Report) -> str:
             said = f"right: {escape(error.target)}, said: {escape(error.prediction)}"
             parts += [f"**{escape(error.template)}**, {said}", fenced(error.shown_prompt)]
     return "\n\n".join(parts) + "\n"
+
+
+def as_json(found: Report) -> dict[str, Any]:
+    """What the tables show, as JSON holds it."""
+    return {
+        "model": found.model.name, "variance": {task.title: dict(shares) for task, shares in found.shares.items()},
+        "tasks": [{
+            "task": s.task.title, "shots": s.shots, "texts": s.score.n, "accuracy": interval(s.score),
+            "chance": s.chance, "ece": s.ece, "worst_template": s.worst.name, "spread": s.spread,
+            "templates": [{
+                "template": t.name, "accuracy": interval(t.score), "macro_f1": t.f1_macro, "held_out": t.held_out,
+            } for t in s.templates],
+            "classes": [dict(zip(CLASS_PARTS, told, strict=True)) for told in s.classes],
+        } for s in found.sections],
+    }
 
 
 def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

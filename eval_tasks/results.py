@@ -9,8 +9,9 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def read_run(folder: Path) -> Run:
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise UserError(str(found[0]), "no lm-eval results", "make the file anew")
     manifest = read_manifest(folder, KIND) if (folder / MANIFEST).is_file() else {}
+    _check_shape(found[0], results, ("results", "configs", "n-samples"))
+    _check_shape(folder / MANIFEST, manifest, ("tasks",), ("model", "settings", "versions"))
     samples = [s for path in samples_files(folder) for s in _read_samples(path, results)]
     _check_counts(folder, results, samples)
     return Run(folder, _model_name(folder, manifest), manifest, results, tuple(samples))
@@ -145,7 +148,7 @@ def _read_samples(path: Path, results: Mapping[str, Any]) -> Iterator[Sample]:
             yield replace(sample, shots=int(told)) if told is not None else sample
         except KeyError as error:
             raise UserError(where, f"no {error} in the sample", "give results of zhiling's tasks") from None
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
             raise UserError(where, f"not a sample ({one_line(str(error))})", "run the evaluation again") from None
 
 
@@ -158,6 +161,8 @@ def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
     logprobs: tuple[float, ...] = ()
     if choices:
         logprobs = tuple(float(pair[0]) for pair in row["filtered_resps"][: len(choices)])
+        if not all(map(isfinite, logprobs)):
+            raise ValueError("a log-probability that is no number")
         prediction = choices[max(range(len(choices)), key=logprobs.__getitem__)]
         target = choices[int(row["target"])]
     else:
@@ -172,13 +177,25 @@ def read_sample(task: str, row: Mapping[str, Any]) -> Sample:
     )
 
 
+def _check_shape(file: Path, told: Mapping[str, Any], by_task: Sequence[str], plain: Sequence[str] = ()) -> None:
+    """What is looked up by name is a mapping, and so is what it tells of each task."""
+    for name in (*by_task, *plain):
+        part = told.get(name, {})
+        inner = part.values() if name in by_task and isinstance(part, dict) else ()
+        metadata = (value.get("metadata", {}) for value in inner if isinstance(value, dict))
+        if not all(isinstance(value, dict) for value in (part, *inner, *metadata)):
+            saw = f"its '{name}' is not what lm-eval or zhiling writes"
+            raise UserError(str(file), saw, "run the evaluation again")
+
+
 def _check_counts(folder: Path, results: Mapping[str, Any], samples: list[Sample]) -> None:
     """As many samples of each task as its results were computed from."""
     found: dict[str, int] = {}
     for sample in samples:
         found[sample.task] = found.get(sample.task, 0) + 1
     for task, counts in results.get("n-samples", {}).items():
-        wanted = int(counts["effective"])
+        wanted = counts.get("effective")
         if found.get(task, 0) != wanted:
-            saw = f"{found.get(task, 0)} samples of {one_line(task)} where the results count {wanted}"
+            count = f"the results count {one_line(str(wanted), 20)}"
+            saw = f"{found.get(task, 0)} samples of {one_line(task)} where {count}"
             raise UserError(str(folder), saw, "samples are missing or cut short: run the evaluation again")

@@ -43,7 +43,8 @@ def score(
 
     subject = find_subject(name_or_folder)
     looks = settings.check_contamination and subject.kind != "baseline"
-    lineage = find_lineage(subject, trained_on) if looks else None
+    at_hand = [*trained_on, *([release] if release else [])]
+    lineage = find_lineage(subject, at_hand) if looks else None
     if release:
         folder = evaluate(name_or_folder, release, settings, out)
     else:

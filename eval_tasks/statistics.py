@@ -184,7 +184,9 @@ def _p_values(differences: Array, errors: Array, groups: int) -> Array:
     known = errors > 0
     ratio = np.divide(np.abs(differences), errors, out=np.full(np.shape(differences), np.inf), where=known)
     ratio = np.where(~known & (np.abs(differences) < 1e-12), 0.0, ratio)  # equal on every row
-    return cast(Array, np.minimum(1.0, 2 * t.sf(ratio, max(1, groups - 1))))
+    p = np.minimum(1.0, 2 * t.sf(ratio, max(1, groups - 1)))
+    # a few groups that all say the same have no spread; a test of their signs, which is exact, says no more than this
+    return cast(Array, np.maximum(p, 2.0 ** (1 - groups)))
 
 
 def all_pairs(scores: Any, groups: Any, strata: Any = None) -> Array:

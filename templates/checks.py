@@ -142,6 +142,18 @@ def _twice(pack: Pack, places: Places) -> Iterator[Finding]:
         seen.add(text)
 
 
+def _spans(pack: Pack, places: Places) -> Iterator[Finding]:
+    """A span's text stands in one of the row's texts, at its place."""
+    texts = [name for name, kind in pack.settings.columns.items() if kind == "string"]
+    for column in (name for name, kind in pack.settings.columns.items() if kind == "spans" and texts):
+        for i, row in enumerate(pack.examples):
+            for span in row[column]:
+                if not any(row[name].startswith(span["text"], span["start"]) for name in texts):
+                    told = f"{span['start']} {one_line(span['text'], 30)}"
+                    yield places.example("ZT015", i, None, f"in column {column}", row, found=told)
+                    break
+
+
 CHECKS = (
-    _folder, _language, _counts, _columns, _words, _corpora, _metrics, _white_space, _choices, _labels, _twice,
+    _folder, _language, _counts, _columns, _words, _corpora, _metrics, _white_space, _choices, _labels, _twice, _spans,
 )

@@ -50,8 +50,10 @@ def misfit(row: Any, columns: Mapping[str, ColumnType], labels: Labels) -> str |
     """How a row does not fit the declared columns; None where it does."""
     if not isinstance(row, dict):
         return f"a {type(row).__name__} where a row should be"
-    if row.keys() != columns.keys():
-        return f"columns {one_line(', '.join(row), 100)}"
+    if missing := [name for name in columns if name not in row]:
+        return f"no column '{missing[0]}' in it"
+    if unknown := [name for name in row if name not in columns]:
+        return f"the unknown column '{one_line(unknown[0], 40)}'"
     for name, kind in columns.items():
         value = row[name]
         if not fits(value, kind):

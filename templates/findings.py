@@ -39,6 +39,7 @@ CODES: dict[str, Code] = {
     "ZT012": _warning("an example stands twice", "change or remove one"),
     "ZT013": _error("a corpus maps to what the pack does not have", "name a column or label that the pack declares"),
     "ZT014": _error("the templates are in another language", "say which under `language`, or translate them"),
+    "ZT015": _error("a span is not where it says", "count `start` in characters from 0, in the text it was cut from"),
     # the pack as it renders its examples
     "ZT020": _error("an example cannot be rendered", "mend the template or the row, or say `when` a row fits"),
     "ZT021": _error("a template renders no example", "mend its `when`, or add an example that fits it"),

@@ -41,9 +41,9 @@ class Preview:
 
 def preview(
     pack: Pack, names: list[str] | None, rows: Sequence[Mapping[str, Any]], shots: int = 0,
-    tokenizer: Path | None = None,
+    tokenizer: Path | None = None, most: int | None = None,
 ) -> list[Preview]:
-    """Render `rows` with the templates called `names` (all where None), each after `shots` others of the rows."""
+    """Render the first `most` rows with the templates called `names` (all where None), each after `shots` others."""
     count = _counter(tokenizer) if tokenizer else None
     ids = [f"preview-{i}" for i in range(len(rows))]
     previews = []
@@ -51,7 +51,7 @@ def preview(
         rendered, spans = render_spans(compile_template(pack, template.name), rows, ids, SEED)
         wholes = [(*prompt, Span(c, "answer")) for prompt, c in zip(spans, rendered.completions, strict=True)]
         shown = [i for i, prompt in enumerate(rendered.prompts) if prompt]
-        for i in range(len(rows)):
+        for i in range(len(rows))[:most]:
             at = shown.index(i) if i in shown else 0
             others = (shown[at + 1 :] + shown[:at])[:shots] if i in shown else []
             before = [span for j in others for span in (*wholes[j], Span(BETWEEN_SHOTS, "template"))]

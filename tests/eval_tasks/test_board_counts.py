@@ -1,5 +1,6 @@
 """Answers of all templates led back to labels: nothing guessed, nothing counted twice."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_words_of_all_templates_become_labels() -> None:
     assert found is not None
     assert found.labels == ("arts", "money", "sport") and found.templates == ("letters", "words")
     assert found.counts.tolist() == [[2, 0, 0], [0, 0, 2], [2, 0, 2]]
+
+
+def test_the_answers_of_every_draw_of_exemplars_count() -> None:
+    right, wrong = list(LABELS.values()), ["arts", "arts", "sport", "sport"]
+    found = made(three(CHINESE, right) + [replace(s, seed=1) for s in three(CHINESE, wrong)])
+    matrix = counts.by_label(found, LABELS)
+    assert matrix is not None and matrix.counts.tolist() == [[1, 0, 1], [0, 1, 1], [2, 0, 2]]
+    words = list(CHINESE.values())
+    gold, said = ([CHINESE[x] for x in labels] for labels in (right * 2, right + wrong))
+    assert counts.f1_macro(found) == pytest.approx(f1_score(gold, said, labels=words, average="macro"))
+    assert counts.words_of(found) == {item: CHINESE[label] for item, label in LABELS.items()}
 
 
 def test_without_labels_the_words_of_one_template_name_them() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.eval_tasks.browser import CHROMIUM, Page, browser
 from tests.eval_tasks.made_results import Made, Rows
 from zhiling import cards
+from zhiling.cards.pages import script_json
 from zhiling.eval_tasks.board_page import command
 from zhiling.eval_tasks.board_read import Field, Model, Tally, TaskKey
 from zhiling.eval_tasks.leaderboard import build
@@ -130,6 +131,15 @@ def test_scores_as_measured_or_with_chance_at_nought(page: Page, site: Path) -> 
     assert page.js(cell) == "0.0"
     page.open(site, "#/?lang=en&scale=raw")
     assert page.js(cell) == "50.0"
+
+
+def test_one_task_has_the_total_to_the_last_digit(page: Page, tmp_path: Path, reviews: Rows) -> None:
+    made = Made(tmp_path / "results", reviews[:11] + reviews[-11:])
+    build([made.run(f"m{i}", 0.1 * i, shots=(0,)) for i in range(3, 9)], tmp_path)
+    page.open(tmp_path / "index.html", "#/?lang=en")
+    numbers = "[2, 3].map(i => r.cells[i].innerText.match(/-?[\\d.]+/g).slice(0, 3))"
+    rows = page.js(f"[...document.querySelectorAll('#board tbody tr')].map(r => {numbers})")
+    assert len(rows) == 7 and all(total == task for total, task in rows)
 
 
 def test_a_models_page_holds_its_report_its_samples_and_its_command(page: Page, site: Path) -> None:
@@ -289,3 +299,7 @@ def random_tally(random: np.random.Generator, task: TaskKey, shots: int, classes
         task, shots, templates, items, items, (targets == answers).astype(float), targets, answers, (names,) * 12,
         1 / classes, random.random(1200), random.integers(0, 2, 1200), kept,
     )
+
+
+def test_a_number_that_json_does_not_have_is_null_on_the_page() -> None:
+    assert script_json({"a": [float("nan"), 1.5], "b": float("-inf")}) == '{"a":[null,1.5],"b":null}'

@@ -1,6 +1,7 @@
 """`zhiling eval` and `zhiling tasks` as a person types them."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.conftest import RecipeMaker
 from zhiling.cli import run_args
+from zhiling.cli.evaluate import _show
 from zhiling.cli.run import _evaluate
 from zhiling.eval_tasks.config import EvalSettings
 
@@ -20,6 +22,20 @@ def test_a_model_is_scored_and_its_folder_printed(
     said = json.loads(capsys.readouterr().out)
     assert said["results"]["zh_sentiment_cloze_0shot"]["sample_len"] == 5
     assert (Path(said["folder"]) / "manifest.json").is_file()
+
+
+def test_the_table_shows_the_score_that_the_board_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    doc = {"pack": "zh/maths", "template": "ask", "shots": 0, "group_id": "g", "prompt": "1+4=", "completion": "5"}
+    rows = [
+        {"doc": doc | {"source_id": f"s{i}"}, "doc_id": i, "target": "5", "filtered_resps": [said], "prompt_hash": "",
+         "metrics": ["exact_match", "match"], "exact_match": 0.0, "match": float("5" in said)}
+        for i, said in enumerate(["得 5。", "得 5 元", "5 吧", "不知道"])
+    ]
+    results = {"results": {"t": {"sample_len": 4, "exact_match,none": 0.0}}, "n-samples": {"t": {"effective": 4}}}
+    (tmp_path / "results_1.json").write_text(json.dumps(results))
+    (tmp_path / "samples_t_1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _show(tmp_path, False)
+    assert re.search(r"t +│ +4 │ +0\.750 │ +0\.250", capsys.readouterr().out)
 
 
 def test_packs_are_scored_on_their_examples(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,6 +70,12 @@ def test_what_is_not_installed_is_told_with_the_way_to_get_it(
     monkeypatch.delitem(sys.modules, "zhiling.eval_tasks.engine", raising=False)
     assert run_args(["eval", str(model), "--tasks", "zh/nli", "--limit", "1", "-o", str(tmp_path)]) == 2
     assert "error: torch is not installed; pip install 'zhiling[train]'" in capsys.readouterr().err
+
+
+def test_a_command_by_its_name_alone_prints_its_help_and_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ([], ["leaderboard"], ["tasks"]):
+        assert run_args(name) == 2
+        assert capsys.readouterr().err.startswith("Usage: ")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The board from results folders to files and a table, by function and by command."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -102,5 +103,13 @@ def test_what_eval_writes_becomes_a_board_and_a_report(
     assert "baseline:linear" in out and "tiny" in out and "zh/sentiment · tiny, 0-shot" in out
     assert run_args(["leaderboard", "report", str(real), "-o", str(tmp_path / "report")]) == 0
     assert "write_review" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert run_args(["leaderboard", str(real), "-o", str(tmp_path / "site"), "--json"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    assert run_args(["leaderboard", "report", str(real), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    score = {row["shots"]: row["tasks"]["zh/sentiment · tiny"] for row in board if row["model"] == told["model"]}
+    assert [t["accuracy"] for t in told["tasks"]] == [score[t["shots"]]["accuracy"] for t in told["tasks"]]
+    assert told["tasks"][0]["classes"][0]["label"] == "negative" and told["variance"]
     tiny = str(next(p for p in real.iterdir() if "baseline" not in p.name))
     assert run_args(["compare", str(real / "baseline_linear"), tiny]) == 0

@@ -132,3 +132,14 @@ def test_the_page_in_a_browser(report: Report, tmp_path: Path) -> None:
         opened.size(390, 844)
         assert opened.js("document.documentElement.scrollWidth") <= 390
         assert opened.said("Runtime.exceptionThrown") == [] and opened.said("Log.entryAdded") == []
+
+
+def test_one_pack_of_two_releases_is_two_tasks(tmp_path: Path, reviews: Rows) -> None:
+    root, other = tmp_path / "results", {"name": "others", "version": "1.0.0", "sha256": "b" * 64}
+    folders = [
+        Made(root, reviews[:20] + reviews[-20:]).run("model", 0.9, shots=(0,), run="one"),
+        Made(root, reviews[30:40] + reviews[-40:-30], release=other).run("model", 0.5, shots=(0,), run="two"),
+    ]
+    sections = make_report(folders).sections
+    assert [(s.task.data, s.score.n) for s in sections] == [("others", 20), ("reviews", 40)]
+    assert sum(s.wrong for s in sections) == sum(not x.correct for f in folders for x in read_run(f).samples)

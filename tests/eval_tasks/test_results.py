@@ -40,6 +40,8 @@ def test_what_stock_lm_eval_writes_is_read(tmp_path: Path) -> None:
         ([json.dumps(SAMPLE)[:50] + "\n"], 1, "samples_t_1_2026.jsonl:1: not a sample"),
         ([SAMPLE | {"doc": {"prompt": "x"}}], 1, "no 'pack' in the sample|no 'choices'|not a sample"),
         ([SAMPLE | {"target": "7"}], 1, "not a sample"),
+        ([SAMPLE | {"doc": 0}], 1, "not a sample"),
+        ([SAMPLE | {"filtered_resps": [["nan", "0"], ["-2.0", "0"]]}], 1, "a log-probability that is no number"),
     ],
 )
 def test_what_is_damaged_is_said_with_its_line(
@@ -55,4 +57,18 @@ def test_folders_that_hold_no_run_or_two(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", [SAMPLE], 1)
     (folder / "results_2027.json").write_text("{}")
     with pytest.raises(UserError, match="2 results files; keep one run in a folder"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(("file", "told"), [
+    ("results_2026.json", {"results": {"t_1": 1}}), ("results_2026.json", {"results": {}, "configs": {"t_1": "x"}}),
+    ("results_2026.json", {"results": {}, "configs": {"t_1": {"metadata": []}}}),
+    ("results_2026.json", {"results": {}, "n-samples": 3}),
+    ("manifest.json", {"kind": "results", "tasks": {"t_1": None}}),
+    ("manifest.json", {"kind": "results", "model": "m"}),
+])
+def test_what_has_another_shape_is_named(tmp_path: Path, file: str, told: dict[str, Any]) -> None:
+    folder = write(tmp_path / "m", [SAMPLE], 1)
+    (folder / file).write_text(json.dumps(told))
+    with pytest.raises(UserError, match=rf"{file}: its '.*' is not what lm-eval or zhiling writes"):
         read_run(folder)

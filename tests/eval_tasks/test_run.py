@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -160,3 +161,17 @@ def test_what_cannot_be_scored_is_said_in_one_line(model: Path, release: Path, t
         with pytest.raises(UserError) as error:
             evaluate(str(model), release, EvalSettings(**change), tmp_path)
         assert message in str(error.value)
+
+
+def test_a_model_whose_weights_are_broken_is_refused_and_nothing_written(
+    model: Path, release: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = Path(shutil.copytree(model, tmp_path / "broken"))
+    weights = {name: tensor.fill_(float("nan")) for name, tensor in load_file(broken / "model.safetensors").items()}
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    settings = EvalSettings(templates=["cloze"], shots=[0], limit=2)
+    with pytest.raises(UserError, match="cloze_0shot: the model gives a choice the log-probability nan; its weights"):
+        evaluate(str(broken), release, settings, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.json"))

@@ -227,3 +227,9 @@ def test_errors_that_take_rows_as_independent_would_not_cover() -> None:
         found = s.mean(scores, range(len(scores)))
         hits += found.low <= 0.6 <= found.high
     assert hits / 500 < 0.91
+
+
+def test_a_few_groups_that_agree_are_no_proof() -> None:
+    assert s.paired([1, 1], [0, 0], ["a", "b"]).p == 0.5
+    assert s.all_pairs([[1, 1, 1], [0, 0, 0]], ["a", "b", "c"])[0, 1] == 0.25
+    assert s.paired([1] * 12, [0] * 12, range(12)).p == 2.0**-11

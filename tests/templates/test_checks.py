@@ -63,6 +63,14 @@ def test_a_template_whose_own_words_repeat_is_told(tmp_path: Path) -> None:
     assert codes(tmp_path, *[PLAIN] * 9, same) == {"ZT006"}
 
 
+@pytest.mark.parametrize(("start", "code"), [(1, set()), (2, {"ZT015"})])
+def test_a_span_stands_where_it_says(tmp_path: Path, start: int, code: set[str]) -> None:
+    rows = [{**row, "names": [{"start": start, "text": f"{n}句话", "label": "x"}]} for n, row in enumerate(ROWS)]
+    shown = {**PLAIN, "prompt": "句子：{{ text }}，{{ names | length }}\n感情："}
+    columns = {"text": "string", "label": "label", "names": "spans"}
+    assert codes(tmp_path, *[shown] * 10, rows=rows, columns=columns) == code
+
+
 def test_shuffled_choices_are_to_be_shown(tmp_path: Path) -> None:
     hidden = {**PLAIN, "shuffle_choices": True}
     shown = {**hidden, "prompt": "{{ text }}\n是{{ choices | join('还是') }}？"}

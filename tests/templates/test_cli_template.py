@@ -73,6 +73,18 @@ def test_an_error_is_exit_code_2_and_fix_mends_what_it_can(mine: Path, capsys: p
     assert "在提问，还是  TODO" in file.read_text(encoding="utf-8")
 
 
+def test_shots_are_other_rows_than_those_that_are_shown(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "preview", mine, "-t", "ask", "--rows", 1, "--shots", 2, "--json")
+    (shown,) = json.loads(out)
+    assert code == 0 and [span["origin"] for span in shown["spans"]].count("answer") == 3
+
+
+def test_preview_of_a_pack_without_examples_says_so(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (mine / "examples.jsonl").unlink()
+    code, _, err = run(capsys, "preview", mine)
+    assert code == 0 and "zh/mine: no examples to show; write some into examples.jsonl" in err
+
+
 def test_preview_takes_rows_from_a_file(
     make: RecipeMaker, reviews: list[dict[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:

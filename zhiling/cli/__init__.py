@@ -64,6 +64,9 @@ def run_args(args: list[str]) -> int:
         return _say(str(error), 2)
     except USAGE_ERROR as error:
         context = getattr(error, "ctx", None)
+        if context and type(error).__name__ == "NoArgsIsHelpError":  # `zhiling` alone: its help, and no error
+            print(context.get_help(), file=sys.stderr)
+            return 2
         where = f" (see '{context.command_path} --help')" if context else ""
         return _say(getattr(error, "format_message", error.__str__)() + where, 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -35,16 +35,22 @@ def build(
     results: Results,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the site.")] = Path("out/leaderboard"),
     model_index: Annotated[str | None, typer.Option(help="Print this model's model-index for its card.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the site (index.html, leaderboard.md, leaderboard.csv) and print the standings."""
-    from zhiling.eval_tasks.board_files import model_index as index_of
+    import json
+
+    from zhiling.eval_tasks import board_files
     from zhiling.eval_tasks.board_read import runs_below
     from zhiling.eval_tasks.leaderboard import build as build_site
     from zhiling.eval_tasks.leaderboard import show
 
     rows = build_site(runs_below(results), out)
     if model_index is not None:
-        print(index_of(rows, model_index), end="")
+        print(board_files.model_index(rows, model_index), end="")
+        return
+    if as_json:
+        print(json.dumps(board_files.as_json(rows), ensure_ascii=False, indent=2, allow_nan=False))
         return
     show(rows)
     print(out / "index.html")
@@ -80,19 +86,26 @@ def verify(
 def report(
     results: Results,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write report.html and report.md there too.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show one model's results in depth; give a baseline's results too, and labels have their names."""
+    import json
+
+    from zhiling.eval_tasks import report as in_depth
     from zhiling.eval_tasks.board_read import runs_below
-    from zhiling.eval_tasks.report import make_report, markdown, show
     from zhiling.eval_tasks.report_page import page
     from zhiling.store import write_text
 
-    found = make_report(runs_below(results))
-    show(found)
+    found = in_depth.make_report(runs_below(results))
+    if as_json:
+        print(json.dumps(in_depth.as_json(found), ensure_ascii=False, indent=2, allow_nan=False))
+    else:
+        in_depth.show(found)
     if out is not None:
-        write_text(out / "report.md", markdown(found))
+        write_text(out / "report.md", in_depth.markdown(found))
         write_text(out / "report.html", page(found))
-        print(out / "report.html")
+        if not as_json:
+            print(out / "report.html")
 
 
 def compare(

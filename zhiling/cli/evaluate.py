@@ -185,6 +185,13 @@ def _settings(**given: Any) -> Any:
         raise UserError(flag, f"found {first['input']!r}", first["msg"]) from None
 
 
+def _accuracy(scores: list[float]) -> tuple[float, float | None]:
+    """The mean of the samples' scores, which is what the board shows, and its standard error."""
+    from statistics import fmean, stdev
+
+    return fmean(scores), stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else None
+
+
 def _show(folder: Path, as_json: bool) -> None:
     """Print a run's scores and its folder."""
     import json
@@ -201,8 +208,7 @@ def _show(folder: Path, as_json: bool) -> None:
         return
     heads = ["task", "documents", "accuracy", "stderr", "macro-F1"]
     rows = [
-        [name, s["sample_len"], s.get("acc,none", s.get("exact_match,none")),
-         s.get("acc_stderr,none", s.get("exact_match_stderr,none")), s.get("f1_macro,none"),
+        [name, s["sample_len"], *_accuracy([x.score for x in run.samples if x.task == name]), s.get("f1_macro,none"),
          *([f"{seen[name]['contaminated']}/{seen[name]['documents']}"] if seen else [])]
         for name, s in run.results["results"].items()
     ]

@@ -123,6 +123,7 @@ def preview(
     import json
     from dataclasses import asdict
 
+    from zhiling.console import note
     from zhiling.errors import UserError
     from zhiling.templates.lint import pack_folders
     from zhiling.templates.pack import read_pack
@@ -132,8 +133,11 @@ def preview(
     for folder in pack_folders(packs):
         try:
             pack = read_pack(folder)
-            found = pack.examples if corpus is None else _corpus_rows(pack, corpus, columns, labels, fixed, rows)
-            shown += preview(pack, template, found[:rows], shots, tokenizer)
+            given = (columns, labels, fixed, rows + shots)
+            found = pack.examples if corpus is None else _corpus_rows(pack, corpus, *given)
+            if not found:
+                note(f"{pack.name}: no examples to show; write some into examples.jsonl, or give rows with --corpus")
+            shown += preview(pack, template, found, shots, tokenizer, rows)
         except UserError as error:
             if not markdown:  # where one of many packs is broken, the others are still worth a look
                 raise
