@@ -22,6 +22,7 @@ TASK_CATEGORIES = {
     "extractive_qa": "question-answering", "multiple_choice": "multiple-choice",
     "summarization": "summarization", "translation": "translation",
 }
+CHINESE = ("zh", "yue", "wuu")  # languages whose readers get a card in Chinese, too
 SAMPLED = 20_000  # prompts of a side whose lengths are shown
 SIZES = [  # as the Hub knows them
     (10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
@@ -50,7 +51,8 @@ def write_card(folder: Path, plan: Plan, about: Mapping[str, Any], notes: Sequen
         points = {shown: {name: 100 * score[key] for name, score in whole.items()} for shown, key in scored.items()}
         write_text(folder / "plots" / "leak_scores.svg", bars("Macro-F1 of a linear model", points, "%"))
     about_rows = {**figures, "leak": {**leak, "share": _share(leak)}}
-    context = {"recipe": plan.recipe, "about": about, "figures": about_rows, "splits": SPLITS}
+    chinese = any(pack.settings.language.lower().startswith(CHINESE) for pack in plan.packs.values())
+    context = {"chinese": chinese, "recipe": plan.recipe, "about": about, "figures": about_rows, "splits": SPLITS}
     front = yaml.safe_dump(_front_matter(folder, plan, about), allow_unicode=True, sort_keys=False)
     write_text(folder / "README.md", f"---\n{front}---\n\n{render_card('dataset.md.j2', context)}")
     write_text(folder / "LICENSES.md", render_card("licenses.md.j2", context))

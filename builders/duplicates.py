@@ -5,7 +5,7 @@ one that the previous release holds, else the one with the smallest id.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,21 +17,22 @@ import pyarrow as pa
 from zhiling.builders.clean import CleanSettings
 from zhiling.builders.engines import SHARD, batches, read_output, schema_of
 from zhiling.builders.groups import find_groups
-from zhiling.builders.keys import COMPARED, texts_of
+from zhiling.builders.keys import COMPARED, keys_of, texts_of
 from zhiling.builders.split import Group, SplitSettings, stratified
 from zhiling.rows import Columns
 from zhiling.store import atomic, read_json, write_json, write_jsonl
 
 LISTED = 10_000  # conflicts and pairs that are written down for review
 LOOKED_AT = [*(name for name, _ in COMPARED), "id", "corpus", "source", "_own", "_ties"]
+TOLD = pa.schema([("key", pa.string()), ("side", pa.string())])
 OLD = """
 SELECT id, regexp_extract(filename, '(train|validation|test)-[0-9]+-of-[0-9]+', 1) AS side
 FROM read_parquet($files, filename = true, union_by_name = true)
 """
 GROUPED = """
 CREATE TEMP VIEW grouped AS
-SELECT k.*, o.side AS old, coalesce(g.group_id, k.key) AS group_id, coalesce(g.tied, false) AS tied
-FROM keys k LEFT JOIN groups g USING (key) LEFT JOIN old o USING (id)
+SELECT k.*, o.side AS old, t.side AS told, coalesce(g.group_id, k.key) AS group_id, coalesce(g.tied, false) AS tied
+FROM keys k LEFT JOIN groups g USING (key) LEFT JOIN old o USING (id) LEFT JOIN told t USING (key)
 """
 CROWDED = """
 CREATE TEMP TABLE crowded AS
@@ -42,8 +43,9 @@ SELECT * FROM grouped SEMI JOIN (
 SIDES = """
 CREATE TEMP TABLE sides AS
 SELECT group_id,
-       coalesce(min(old), arg_max(own, CASE own WHEN 'test' THEN 3 WHEN 'validation' THEN 2 ELSE 1 END)) AS side
-FROM grouped WHERE old IS NOT NULL OR own IS NOT NULL GROUP BY group_id
+       coalesce(min(old), min(told), arg_max(own, CASE own WHEN 'test' THEN 3 WHEN 'validation' THEN 2 ELSE 1 END))
+           AS side
+FROM grouped WHERE coalesce(old, told, own) IS NOT NULL GROUP BY group_id
 """
 STRATA = """
 SELECT group_id, arg_min(corpus || chr(31) || label, (-n, corpus, label)), sum(n)::BIGINT, any_value(side)
@@ -62,7 +64,7 @@ VERDICTS = """
 WITH refused AS (
     SELECT g.*, s.side, c.winner,
            CASE WHEN g.tied THEN 'ties_two_sides'
-                WHEN g.own <> s.side AND g.old IS NULL THEN 'stands_in_another_split'
+                WHEN g.own <> s.side AND coalesce(g.old, g.told) IS NULL THEN 'stands_in_another_split'
                 WHEN c.scope IS NULL OR $policy = 'keep' THEN NULL
                 WHEN $policy = 'quarantine' OR c.winner IS NULL THEN 'label_conflict'
                 WHEN g.label <> c.winner THEN 'label_outvoted' END AS refusal
@@ -172,7 +174,7 @@ def judge_rows(
         db.register("keys", _keys(given.rows))
         if near is not None:
             db.execute("CREATE TEMP VIEW sketches AS SELECT * FROM read_parquet(" + _list(given.sketches) + ")")
-        _read_old(db, previous)
+        _read_old(db, previous, given.columns)
         db.register("groups", find_groups(db, near, previous))
         within = {"text": "key", "group": "group_id"}[clean.conflicts_within]
         for statement in (GROUPED, CROWDED, SIDES, CONFLICTS.format(within=within)):
@@ -207,12 +209,32 @@ def _stratify(db: Any, settings: SplitSettings, seed: int) -> None:
         db.execute("INSERT INTO sides SELECT * FROM drawn")
 
 
-def _read_old(db: Any, previous: Path | None) -> None:
-    """The table `old`: the side of each row of the previous release, by id."""
+def _read_old(db: Any, previous: Path | None, columns: Sequence[Columns]) -> None:
+    """The tables `old` and `told`: the sides of the previous release's rows by id, and of their texts by key.
+
+    A row whose label was mended has another id, and its text stays where it was.
+    """
     db.execute("CREATE TEMP TABLE old (id VARCHAR, side VARCHAR)")
-    if previous is not None:
-        files = sorted(str(p) for p in previous.glob("corpus/*/*.parquet"))
-        db.execute("INSERT INTO old " + OLD, {"files": files})
+    db.execute("CREATE TEMP TABLE told (key VARCHAR, side VARCHAR)")
+    if previous is None:
+        return
+    files = sorted(previous.glob("corpus/*/*.parquet"))
+    db.execute("INSERT INTO old " + OLD, {"files": [str(path) for path in files]})
+    of_packs = [each for n, each in enumerate(columns) if each not in columns[:n]]
+    db.register("texts", pa.concat_tables([TOLD.empty_table(), *(t for path in files for t in _told(path, of_packs))]))
+    db.execute("INSERT INTO told SELECT key, min(side) FROM texts GROUP BY key HAVING min(side) = max(side)")
+
+
+def _told(path: Path, of_packs: Sequence[Columns]) -> Iterator[pa.Table]:
+    """Keys of the rows in a file of a release, by the columns of each pack that are in it, and their side."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for columns in of_packs:
+            if set(columns) <= set(file.schema_arrow.names):
+                for batch in file.iter_batches(columns=list(columns)):
+                    keys = keys_of(pa.Table.from_batches([batch]), columns)
+                    yield pa.table([keys, pa.repeat(path.name.partition("-")[0], len(keys))], TOLD)
 
 
 def _write_lists(db: Any, given: Compared, within: str, review: Path) -> None:

@@ -20,7 +20,10 @@ from zhiling.builders.shingles import Offsets
 GROUP_SCHEMA = pa.schema([("key", pa.string()), ("group_id", pa.string()), ("tied", pa.bool_())])
 PAIR_SCHEMA = pa.schema([("a", pa.string()), ("b", pa.string()), ("similarity", pa.float64())])
 TIES = "SELECT DISTINCT key, unnest(ties) AS tie FROM keys ORDER BY ALL"
-OLD_SIDES = "SELECT key, min(side) FROM keys JOIN old USING (id) GROUP BY key HAVING min(side) = max(side)"
+OLD_SIDES = """
+SELECT key, min(side) FROM (SELECT key, side FROM keys JOIN old USING (id) UNION ALL SELECT key, side FROM told)
+GROUP BY key HAVING min(side) = max(side)
+"""
 
 
 @dataclass

@@ -64,11 +64,10 @@ def read_rows(job: ReadJob) -> Iterator[Piece]:
 
 def _keyed(job: ReadJob, table: pa.Table, first: int) -> pa.Table:
     labels = [table[c] for c, kind in job.unit.columns.items() if kind == "label"]
-    texts = [_comparable(table[c]) for c, kind in job.unit.columns.items() if kind != "label"]
     columns = {
         "_unit": pa.repeat(job.number, len(table)),
         "_row": pa.array(np.arange(first, first + len(table))),
-        "_key": hashed(fold_all(texts)),
+        "_key": keys_of(table, job.unit.columns),
         "_label": pc.binary_join_element_wise(*labels, FIELDS) if labels else pa.repeat("", len(table)),
         "_naive": pa.array(_naive(job, np.arange(first, first + len(table)))),
     }
@@ -85,6 +84,11 @@ def _naive(job: ReadJob, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     start = draw(job.seed, "naive", f"{unit.corpus.name}\x1f{unit.shown}\x1f{unit.offset}")
     drawn = scrambled(np.uint64(start) + rows.astype(np.uint64) * GOLDEN)
     return drawn < np.uint64((job.split.test or NAIVE_TEST_SHARE) * 2**64)
+
+
+def keys_of(table: pa.Table, columns: Columns) -> pa.StringArray:
+    """The key of each row: a hash of all its fields but labels, folded."""
+    return hashed(fold_all([_comparable(table[c]) for c, kind in columns.items() if kind != "label"]))
 
 
 def _comparable(values: pa.ChunkedArray) -> list[str]:

@@ -18,6 +18,7 @@ from zhiling.errors import UserError
 from zhiling.store import read_manifest, write_manifest, write_text
 
 NOTED = ("CHANGELOG.md", "README.md")
+ZH = re.compile(r"^版本 / version \*\*", re.MULTILINE)  # stands on a card that is in Chinese, too
 BEGIN, END = "<!-- versions -->", "<!-- end of versions -->"
 
 
@@ -86,7 +87,8 @@ def _rows(card: str) -> list[str]:
 
 def _with_versions(card: str, rows: list[str], version: str) -> str:
     """The card with the table of versions at its end, in place of one that stands there."""
-    bare = re.sub(f"\n*## 版本 / Versions\n+{BEGIN}.*?{END}\n", "\n", card, flags=re.DOTALL).rstrip("\n")
+    title = f"{'版本 / ' if ZH.search(card) else ''}Versions"
+    bare = re.sub(f"\n*## (版本 / )?Versions\n+{BEGIN}.*?{END}\n", "\n", card, flags=re.DOTALL).rstrip("\n")
     newest = sorted(rows, key=lambda row: parse_version(row.split(" ")[1], "the card"), reverse=True)
     lines = ["| version | |", "|---|---|", f"| **{version}** | this one |", *newest]
-    return f"{bare}\n\n## 版本 / Versions\n\n{BEGIN}\n" + "\n".join(lines) + f"\n{END}\n"
+    return f"{bare}\n\n## {title}\n\n{BEGIN}\n" + "\n".join(lines) + f"\n{END}\n"

@@ -12,6 +12,7 @@ from zhiling.builders.hub import COMMIT
 from zhiling.builders.pipeline import build_plan
 from zhiling.builders.plan import make_plan, versions
 from zhiling.builders.recipe import read_recipe
+from zhiling.errors import UserError
 from zhiling.store import MANIFEST, read_manifest
 
 COMPARED_APART = {"files", "made_with", "made_from", "notes"}  # the commits of Hub datasets are part of `made_from`
@@ -28,7 +29,11 @@ def rebuild(release: Path, base: Path, workers: int = 1) -> list[str]:
     packs = {c.pack: release.resolve() / "packs" / about["corpora"][c.name]["pack"] for c in built}
     commits = {name: source["sha256"].removeprefix(COMMIT) for name, corpus in about["corpora"].items()
                for source in corpus["sources"].values() if source["sha256"].startswith(COMMIT)}
-    plan = make_plan(release / "recipe.yaml", base, packs, commits, about.get("left_out"))
+    try:
+        plan = make_plan(release / "recipe.yaml", base, packs, commits, about.get("left_out"))
+    except UserError as error:  # of a path: the recipe, a copy of it, stands elsewhere now
+        do = error.do.replace("relative to the recipe", f"relative to --base, {base.resolve()}")
+        raise UserError(error.where, error.saw, do) from None
     with TemporaryDirectory(prefix="zhiling-rebuild-") as scratch:
         again = read_manifest(build_plan(plan, Path(scratch), workers), "release")
     lines = [f"{what}: was {about['made_with'].get(what)}, is {found}" for what, found in versions().items()

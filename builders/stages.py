@@ -184,6 +184,10 @@ def decontaminate(run: Run, splits: Tables) -> Tables:
     found = run.over_rows("contamination", "compare with evaluations", check, compared, checked, ".parquet")
     listed = [row for files in found.values() for path in files for row in pq.read_table(path).to_pylist()]
     write_jsonl(run.work / "review" / "contamination.jsonl", ({**row, "action": settings.action} for row in listed))
+    done = {"drop": "dropped", "flag": "kept"}[settings.action]
+    for name, count in ((name, count_rows(files)) for name, files in found.items()):
+        if count:
+            note(f"{name}: {count:,} train rows share text with an evaluation and are {done} (contamination.jsonl)")
     if settings.action == "flag":
         return splits
     verdicts = [path for files in found.values() for path in files]

@@ -1,5 +1,6 @@
 """The card says what was done: augmentation, mixtures, obstacles to sharing and why it is shared all the same."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,15 @@ def test_a_release_of_an_earlier_zhiling_is_shown_as_far_as_it_counted(
     assert run_args(["inspect", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "rows in sources" in shown and "9 of 12 (75.0%)" in shown and shown.count("not counted") == 2
+
+
+def test_a_card_is_in_the_language_of_the_data_and_english(make: RecipeMaker, tmp_path: Path) -> None:
+    make.corpus([{"text": f"Film {n} was a joy from its start to its end", "label": "positive"} for n in range(30)])
+    corpus = {"pack": "en/sentiment"}
+    first = build(make.recipe(corpus=corpus, title="Films", summary="Short."), tmp_path / "out")
+    split = {"previous": "out/tiny/1.0.0"}
+    again = make.recipe(corpus=corpus, title="Films", summary="Short.", version="1.1.0", split=split)
+    for release, versions in ((first, 0), (build(again, tmp_path / "out"), 1)):
+        card = (release / "README.md").read_text(encoding="utf-8")
+        assert not re.search("[\u4e00-\u9fff]", card)
+        assert card.count("\n## Versions\n") == versions and "\n## Size\n" in card and "\n- Personal data was" in card

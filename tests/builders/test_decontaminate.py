@@ -51,8 +51,11 @@ def test_what_an_evaluation_asks_is_dropped_and_named(make: RecipeMaker, asked: 
     assert ledger["rows_split"] - ledger["rows_kept"] == len(found)
 
 
-def test_flagged_rows_stay(make: RecipeMaker, asked: list[str], tmp_path: Path) -> None:
+def test_flagged_rows_stay(
+    make: RecipeMaker, asked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     release = build(make.recipe(decontaminate={**SETTINGS, "action": "flag"}), tmp_path / "out")
+    assert " train rows share text with an evaluation and are kept (contamination.jsonl)" in capsys.readouterr().err
     assert set(asked) <= train_texts(release)
     assert rejected(release) == []
     assert (release / "review" / "contamination.jsonl").read_text("utf-8").count("\n") >= len(asked)

@@ -26,6 +26,7 @@ def groups(rows: list[dict[str, Any]], old: dict[str, str] | None = None) -> dic
         db.register("sketches", table)
         db.register("keys", table.set_column(place, "ties", table["ties"].cast(pa.list_(pa.string()))))
         db.execute("CREATE TABLE old (id VARCHAR, side VARCHAR)")
+        db.execute("CREATE TABLE told (key VARCHAR, side VARCHAR)")
         if old:
             db.executemany("INSERT INTO old VALUES (?, ?)", list(old.items()))
         found = find_groups(db, NEAR, Path("before") if old is not None else None)

@@ -14,6 +14,9 @@ from tests.builders.conftest import TOKEN
 from tests.conftest import RecipeMaker
 from tests.hub.api import User
 from tests.hub.server import Hub
+from zhiling.builders.hub import read
+from zhiling.builders.sources import HubSource
+from zhiling.errors import UserError
 from zhiling.store import read_manifest
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # how the client uploads bytes
@@ -88,3 +91,12 @@ def test_train_rows_are_held_against_the_documents_of_an_lm_eval_task(
     found = [json.loads(line) for line in lines]
     assert {row["text"] for row in found} >= {row["text"] for row in held}
     assert {row["against"] for row in found} == {"task ceval-valid_law"}
+
+
+def test_a_dataset_that_cannot_be_read_to_its_end_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text('{"text": "a"}\n{bad\n', encoding="utf-8")
+    said = r"hub:data: cannot be read to its end \(JSON parse error.*; see its files"
+    with pytest.raises(UserError, match=said) as error:
+        list(read(HubSource(name=str(tmp_path / "data")), "hub:data"))
+    assert "\n" not in str(error.value)

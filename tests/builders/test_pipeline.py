@@ -182,6 +182,11 @@ def test_rows_of_a_previous_release_keep_their_side_and_a_tie_between_sides_is_r
     assert sides.items() <= found.items()
     rejects = [json.loads(line) for line in (new / "rejects.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [r["row"]["text"] for r in rejects if r["reason"] == "ties_two_sides"] == [bridge]
+    mended = [{**r, "label": {"positive": "negative", "negative": "positive"}[r["label"]]} for r in reviews[:100]]
+    make.corpus([*mended, *ends])  # with other labels, and so with other ids
+    again = build(make.recipe(seed=99, split=split), tmp_path / "again")
+    found = {r["text"]: s for s in SPLITS for r in rows(again, s, "corpus/reviews")}
+    assert len(found) > 50 and found.items() <= sides.items()
     with pytest.raises(UserError, match=r"recipe\.yaml:\d+: split\.previous: .*no manifest\.json in it"):
         build(make.recipe(split={"previous": str(tmp_path)}), tmp_path / "none")
 

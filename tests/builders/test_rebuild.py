@@ -59,5 +59,5 @@ def test_what_a_manifest_says_is_built_again_too(release: Path, tmp_path: Path) 
 
 def test_an_absent_source_is_one_clear_line(release: Path, tmp_path: Path) -> None:
     (tmp_path / "reviews.jsonl").unlink()
-    with pytest.raises(UserError, match=r"reviews.jsonl: no such file; check the path"):
+    with pytest.raises(UserError, match=r"reviews.jsonl: no such file; check the path \(it is relative to --base, /"):
         rebuild(release, tmp_path)
