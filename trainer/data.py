@@ -96,6 +96,11 @@ def read_classes(release: Path, side: Side) -> dict[str, str]:
     return {row["id"]: class_of(pack, row) for pack, row in read_corpora(release, side) if columns_of(pack, "label")}
 
 
+def read_parents(release: Path, side: Side) -> dict[str, str]:
+    """`{id: parent's id}` of every corpus row that augmentation made."""
+    return {row["id"]: row["parent_id"] for _, row in read_corpora(release, side, ()) if row["parent_id"]}
+
+
 def class_of(pack: Pack, row: Mapping[str, Any]) -> str:
     """A corpus row's class: its label, or its labels."""
     return "/".join(str(row[column]) for column in columns_of(pack, "label"))
@@ -110,7 +115,7 @@ def read_corpora(
     release: Path, side: Side, kinds: Sequence[ColumnType] = ("string", "label"), packs: Sequence[str] | None = None,
     corpora: Sequence[str] | None = None,
 ) -> Iterator[tuple[Pack, dict[str, Any]]]:
-    """Each corpus row of one side, its id and its columns of these kinds, with the pack that it is for."""
+    """Each corpus row of one side, with its id, its parent's and its columns of these kinds; and the pack it is for."""
     about = release_manifest(release)
     for name in corpora or ():
         if name not in about["corpora"]:
@@ -119,7 +124,7 @@ def read_corpora(
         if packs is None or about["corpora"][name]["pack"] in packs:
             pack = read_pack(release / "packs" / about["corpora"][name]["pack"])
             columns = [column for kind in kinds for column in columns_of(pack, kind)]
-            for row in _read(release, f"corpus/{name}", side, ["id", *columns]).to_pylist():
+            for row in _read(release, f"corpus/{name}", side, ["id", "parent_id", *columns]).to_pylist():
                 yield pack, row
 
 

@@ -60,12 +60,13 @@ def read_labelled(
     release: Path, side: Side, pack: Pack, head: Head, own: FinetuneSettings, seed: int, between: str
 ) -> list[Labelled]:
     """The texts of one side: of train a few of each class where asked, of validation a keyed draw."""
-    rows = read_corpora(release, side, ("string", KIND[head]), [pack.name], own.corpora)
-    found = [_labelled(pack, row, head, between) for _, row in rows]
+    rows = [row for _, row in read_corpora(release, side, ("string", KIND[head]), [pack.name], own.corpora)]
+    found = [_labelled(pack, row, head, between) for row in rows]
     if side == "validation":
         return [found[i] for i in first([row.id for row in found], own.validation_rows, seed, "validation rows")]
     if own.shots_per_class != "all":
-        kept = few({row.id: row.label for row in found}, own.shots_per_class, seed)
+        parents = {row["id"]: row["parent_id"] for row in rows if row["parent_id"]}
+        kept = few({row.id: row.label for row in found}, parents, own.shots_per_class, seed)
         found = [row for row in found if row.id in kept]
     return found
 

@@ -39,7 +39,7 @@ def sizes(settings: ModelSettings) -> tuple[int, int, int]:
 
 
 def heads_of(hidden: int) -> int:
-    """Attention heads of a model so wide: as many as leave each `HEAD` or a little more, and an even width."""
+    """Attention heads of a model so wide: as many as leave each a width of `HEAD` or more, and an even one."""
     return next(heads for heads in range(max(1, hidden // HEAD), 0, -1) if hidden % (2 * heads) == 0)
 
 

@@ -4,6 +4,7 @@ In: a side of a release and the stage's settings. Out: the rows kept. The draw o
 class are among its 64. Refuses a choice that leaves no rows to validate on.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 from zhiling.errors import UserError, did_you_mean
 from zhiling.seeds import draws
 from zhiling.trainer.config import InstructSettings, Side
-from zhiling.trainer.data import read_classes, read_examples
+from zhiling.trainer.data import read_classes, read_examples, read_parents
 
 
 def select_rows(release: Path, side: Side, own: InstructSettings, seed: int) -> pa.Table:
@@ -31,7 +32,7 @@ def select_rows(release: Path, side: Side, own: InstructSettings, seed: int) -> 
     if side == "validation":
         return table.take(first(table["id"].to_pylist(), own.validation_rows, seed, "validation rows"))
     if own.shots_per_class != "all":
-        table = _few(table, read_classes(release, side), own.shots_per_class, seed)
+        table = _few(table, read_classes(release, side), read_parents(release, side), own.shots_per_class, seed)
     return table
 
 
@@ -47,10 +48,12 @@ def first(ids: list[str], count: int, seed: int, purpose: str) -> list[int]:
     return sorted(sorted(range(len(ids)), key=lambda i: (keys[i], ids[i]))[:count])
 
 
-def _few(table: pa.Table, classes: dict[str, str], count: int, seed: int) -> pa.Table:
+def _few(
+    table: pa.Table, classes: dict[str, str], parents: Mapping[str, str], count: int, seed: int
+) -> pa.Table:
     """The rows of `count` texts of each class, whose exemplars are among these texts too."""
     sources: list[str] = table["source_id"].to_pylist()
-    kept = few({s: classes[s] for s in sources if s in classes}, count, seed)
+    kept = few({s: classes[s] for s in sources if s in classes}, parents, count, seed)
     shown = table["exemplar_ids"].to_pylist()
     found = [s in kept and kept.issuperset(e or []) for s, e in zip(sources, shown, strict=True)]
     if not any(found):
@@ -59,12 +62,12 @@ def _few(table: pa.Table, classes: dict[str, str], count: int, seed: int) -> pa.
     return table.filter(pa.array(found))
 
 
-def few(classes: dict[str, str], count: int, seed: int) -> set[str]:
-    """`count` ids of each class, by keyed draw."""
-    names = sorted(classes)
+def few(classes: dict[str, str], parents: Mapping[str, str], count: int, seed: int) -> set[str]:
+    """`count` ids of each class, by keyed draw, and those of their copies: a copy is no text of its own."""
+    names = sorted(s for s in classes if s not in parents)
     keys = dict(zip(names, draws(seed, "shots per class", names), strict=True))
     kept: set[str] = set()
     for label in sorted(set(classes.values())):
         members = [s for s in names if classes[s] == label]
         kept.update(sorted(members, key=lambda s: (keys[s], s))[:count])
-    return kept
+    return kept | {s for s in classes if parents.get(s) in kept}

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+NARROW = 150  # columns of a terminal below which a bar is short and what stands behind it is cut
+SHORT, TIME = 6, 7  # columns of a short bar, and of a time
 _verbosity = 1  # 0 quiet, 1 normal, 2 verbose
 
 
@@ -48,15 +50,19 @@ def progress(label: str, total: int) -> Iterator[Bar]:
         with _plain(label, total) as bar:
             yield bar
         return
+    narrow = console.width < NARROW
     columns = (
-        TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}" if narrow else "{task.description:<28}"), BarColumn(SHORT if narrow else 40),
+        MofNCompleteColumn(), *(() if narrow else (TimeElapsedColumn(),)), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
+    # else rich squeezes all columns alike, and how far it is and how long it takes cannot be read
+    room = console.width - len(label) - len(f"{total}/{total}") - SHORT - TIME - 4 if narrow else None
     with Progress(*columns, console=console) as bars:
         task = bars.add_task(label, total=total, note="")
 
         def advance(done: int = 1, note: str = "") -> None:
-            bars.update(task, advance=done, note=note)
+            bars.update(task, advance=done, note=note[:room] if room is None or room > 0 else "")
 
         yield advance
 

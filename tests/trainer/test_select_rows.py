@@ -1,14 +1,18 @@
 """Which rows a stage sees: few texts of each class are nested draws, exemplars never bring others in."""
 
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import RecipeMaker
 from zhiling.builders.pipeline import build
 from zhiling.errors import UserError
+from zhiling.store import read_manifest, write_manifest
 from zhiling.trainer.config import FinetuneSettings, InstructSettings, Side
-from zhiling.trainer.data import read_classes, read_corpora
+from zhiling.trainer.data import read_classes, read_corpora, read_parents
 from zhiling.trainer.labelled import read_labelled, the_pack
 from zhiling.trainer.select_rows import select_rows
 
@@ -24,6 +28,36 @@ def test_few_shots_are_as_many_texts_of_each_class_and_nested(release: Path) -> 
         assert sources(release, small) <= sources(release, large)
     counts = {label: sum(classes[s] == label for s in sources(release, 8)) for label in ("positive", "negative")}
     assert min(counts.values()) >= 6 and max(counts.values()) <= 8  # a text may have few-shot rows only
+
+
+@pytest.fixture
+def with_copies(release: Path, tmp_path: Path) -> Path:
+    """The release, every second train text of a class being a copy of the one before it."""
+    made = Path(shutil.copytree(release, tmp_path / "copies"))
+    (path,) = (made / "corpus" / "reviews").glob("train-*.parquet")
+    table = pq.read_table(path)
+    rows = table.sort_by([("label", "ascending"), ("id", "ascending")]).to_pylist()
+    for one, other in zip(rows[::2], rows[1::2], strict=False):
+        if one["label"] == other["label"]:
+            other |= {"parent_id": one["id"], "augmentation": "typo"}
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    about = read_manifest(made, "release")
+    write_manifest(made, "release", {k: v for k, v in about.items() if k not in ("kind", "files")})
+    return made
+
+
+def test_copies_are_no_texts_of_their_own(with_copies: Path) -> None:
+    """Eight texts of each class are eight that somebody wrote, and what augmentation made of these."""
+    parents, classes = read_parents(with_copies, "train"), read_classes(with_copies, "train")
+    assert len(parents) > len(classes) / 3
+    own = FinetuneSettings(shots_per_class=8, head="sequence")
+    pack = the_pack(with_copies, "sequence", None)
+    found = {row.id for row in read_labelled(with_copies, "train", pack, "sequence", own, 1, "\n")}
+    written = [s for s in found if s not in parents]
+    assert sorted(classes[s] for s in written) == ["negative"] * 8 + ["positive"] * 8
+    assert found == {*written, *(copy for copy, parent in parents.items() if parent in written)} > set(written)
+    rows = sources(with_copies, 8)
+    assert all(parents[s] in written for s in rows if s in parents) and len(rows - parents.keys()) <= 16
 
 
 def test_exemplars_are_among_the_few(release: Path) -> None:
