@@ -89,7 +89,8 @@ def named_tasks(settings: EvalSettings, folder: Path) -> list[Task]:
                 name, settings.data, folder, shots, range(settings.seeds), settings.templates, settings.limit,
                 settings.fixed_shots,
             )
-    return choose(tasks, "the tasks", None, settings.templates, None, settings.generation)
+    once = {task.name: task for task in tasks}  # `fewclue,fewclue/tnews` names one of them twice
+    return choose(list(once.values()), "the tasks", None, settings.templates, None, settings.generation)
 
 
 def _shots(name: str, wanted: Sequence[int] | None, has_train: bool) -> Sequence[int]:

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jinja2 import nodes
+
 from zhiling.errors import UserError, did_you_mean, one_line
 from zhiling.rows import RESERVED
 from zhiling.settings import Document, Key, parse, read_yaml
@@ -236,12 +238,21 @@ def _check_template(pack: Pack, template: TemplateSettings, place: Key) -> None:
     for parse_source, sources in ((parse_text, texts), (parse_expression, template.expressions)):
         for key, source in sources.items():
             try:
-                parse_source(source, known)
+                _check_lookups(pack, parse_source(source, known))
             except SourceError as problem:
                 line = problem.line if "\n" in source.strip("\n") else 0  # a block begins below its key
                 raise refuse(key, problem.saw, problem.do, line) from None
     if isinstance(template.choices, dict) and pack.label_columns:
         _check_choices(pack, template.choices, refuse)
+
+
+def _check_lookups(pack: Pack, tree: nodes.Node) -> None:
+    """`choices[label]`: choices are a list as they are shown, a label's word is the verbalizer's."""
+    for found in tree.find_all(nodes.Getitem):
+        column = found.arg.name if isinstance(found.arg, nodes.Name) else ""
+        if isinstance(found.node, nodes.Name) and found.node.name == "choices" and column in pack.label_columns:
+            own = f"verbalizer[{column}]" if len(pack.label_columns) == 1 else f"verbalizer.{column}[{column}]"
+            raise SourceError("looks a label up in `choices`, which is a list", f"write {own}", found.lineno)
 
 
 def _check_choices(

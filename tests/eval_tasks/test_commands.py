@@ -12,6 +12,7 @@ from zhiling.cli import run_args
 from zhiling.cli.evaluate import _show
 from zhiling.cli.run import _evaluate
 from zhiling.eval_tasks.config import EvalSettings
+from zhiling.eval_tasks.rendered_tasks import named_tasks
 
 
 def test_a_model_is_scored_and_its_folder_printed(
@@ -41,6 +42,11 @@ def test_the_table_shows_the_score_that_the_board_shows(capsys: pytest.CaptureFi
 def test_packs_are_scored_on_their_examples(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_args(["-q", "eval", str(model), "--tasks", "zh/nli", "--limit", "2", "-o", str(tmp_path), "--json"]) == 0
     assert "zh_nli_question_0shot" in json.loads(capsys.readouterr().out)["results"]
+
+
+def test_what_is_named_twice_is_asked_once(tmp_path: Path) -> None:
+    once, twice = (named_tasks(EvalSettings(packs=["zh/nli"] * n), tmp_path) for n in (1, 2))
+    assert [t.name for t in twice] == [t.name for t in once]
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,10 @@ def test_settings_that_are_refused(tmp_path: Path, changes: dict[str, Any], said
         {**PLAIN, "choices": "[text"},
         "choices: template 't0' does not parse (unexpected end of template, expected ','.); mend it",
     ),
+    (
+        {**PLAIN, "completion": "{{ choices[label] }}"},
+        "completion: template 't0' looks a label up in `choices`, which is a list; write verbalizer[label]",
+    ),
     ({**PLAIN, "when": "text) }}{{ (label"}, "when: template 't0' does not parse (unexpected ')'); mend it"),
     (
         {**PLAIN, "when": "text label"},
