@@ -16,9 +16,8 @@ from zhiling.cards.plots import heatmap
 from zhiling.console import note, table
 from zhiling.errors import UserError, did_you_mean
 from zhiling.seeds import draws
-from zhiling.store import MANIFEST, file_digest, write_json, write_text
+from zhiling.store import MANIFEST, file_digest, read_manifest, write_json, write_text
 from zhiling.trainer.config import AdapterSettings, ContinualSettings, InstructSettings, TrainSettings
-from zhiling.trainer.data import release_manifest
 from zhiling.trainer.plan import NAMES, Plan
 from zhiling.trainer.stages import Stage, make, on_rows
 
@@ -48,7 +47,8 @@ class Task:
 
 def tasks_of(releases: Sequence[Path], wanted: Sequence[str] | None) -> list[Task]:
     """The packs of each release as tasks: those wanted, in that order, or all by name."""
-    tasks = [Task(Path(r), pack) for r in releases for pack in sorted(release_manifest(Path(r))["packs"])]
+    packs = [(Path(r), sorted(read_manifest(Path(r), "release", "packs")["packs"])) for r in releases]
+    tasks = [Task(release, pack) for release, names in packs for pack in names]
     if wanted is None:
         return tasks
     known = {task.pack for task in tasks}

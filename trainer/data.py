@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from zhiling.console import note
 from zhiling.errors import UserError, did_you_mean
 from zhiling.rows import ColumnType
-from zhiling.store import MANIFEST, atomic_folder, file_digest, read_json, read_manifest, write_json, write_jsonl
+from zhiling.store import atomic_folder, file_digest, read_json, read_manifest, write_json, write_jsonl
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.trainer.config import SIDES, Side
 from zhiling.trainer.distributed import leader_first
@@ -71,15 +71,6 @@ class Encoded:
     targets: Sequence[int] | None = None
 
 
-def release_manifest(release: Path) -> dict[str, Any]:
-    """What a release says of itself. Raises UserError where that is not what is read here."""
-    about = read_manifest(release, "release")
-    for key in ("files", "corpora", "packs"):
-        if not isinstance(about.get(key), dict):
-            raise UserError(str(release / MANIFEST), f"no '{key}' in it", "get or build the release anew")
-    return about
-
-
 def read_examples(release: Path, side: Side) -> pa.Table:
     """The rendered rows of one side of a release."""
     return _read(release, "data", side, COLUMNS)
@@ -116,7 +107,7 @@ def read_corpora(
     corpora: Sequence[str] | None = None,
 ) -> Iterator[tuple[Pack, dict[str, Any]]]:
     """Each corpus row of one side, with its id, its parent's and its columns of these kinds; and the pack it is for."""
-    about = release_manifest(release)
+    about = read_manifest(release, "release", "files", "corpora")
     for name in corpora or ():
         if name not in about["corpora"]:
             raise UserError(str(release), f"no corpus '{name}' in it", did_you_mean(name, about["corpora"]))
@@ -131,7 +122,7 @@ def read_corpora(
 def _read(release: Path, where: str, side: Side, columns: list[str]) -> pa.Table:
     if side not in SIDES:
         raise ValueError(f"training cannot open the split '{side}', only {' and '.join(SIDES)}")
-    listed = release_manifest(release)["files"]
+    listed = read_manifest(release, "release", "files")["files"]
     names = sorted(n for n in listed if n.startswith(f"{where}/{side}-") and n.endswith(".parquet"))
     tables = []
     for name in names:

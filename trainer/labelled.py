@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from zhiling.errors import UserError, did_you_mean
 from zhiling.rows import ColumnType
+from zhiling.store import read_manifest
 from zhiling.templates.pack import Pack, read_pack
 from zhiling.trainer.config import FinetuneSettings, Side
-from zhiling.trainer.data import CHUNK, Encoded, class_of, columns_of, cut_middle, read_corpora, release_manifest
+from zhiling.trainer.data import CHUNK, Encoded, class_of, columns_of, cut_middle, read_corpora
 from zhiling.trainer.select_rows import few, first
 from zhiling.trainer.tokenizer import cut_mark_of, frame_of
 
@@ -36,7 +37,8 @@ class Labelled:
 
 def the_pack(release: Path, head: Head, packs: Sequence[str] | None) -> Pack:
     """The one pack whose labels a head learns."""
-    known = [read_pack(release / "packs" / name) for name in sorted(release_manifest(release)["packs"])]
+    packs_there = read_manifest(release, "release", "packs")["packs"]
+    known = [read_pack(release / "packs" / name) for name in sorted(packs_there)]
     fit = [pack for pack in known if columns_of(pack, KIND[head]) and columns_of(pack, "string")]
     if head == "token":  # offsets are those of one text
         fit = [pack for pack in fit if len(columns_of(pack, "string")) == len(columns_of(pack, "spans")) == 1]

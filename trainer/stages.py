@@ -20,7 +20,6 @@ from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, locked, read_manifest
 from zhiling.trainer.checkpoint import changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
-from zhiling.trainer.data import release_manifest
 from zhiling.trainer.distributed import alone, joined, leader_first, team
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Stage:
 
     def made_from(self) -> dict[str, Any]:
         """Everything that the model depends on."""
-        release_manifest(self.release)
+        read_manifest(self.release, "release", "files", "corpora", "packs")
         return {
             "stage": self.name,
             "release": file_digest(self.release / MANIFEST),

@@ -113,8 +113,8 @@ def with_a_shard_cut_short(folder: Path) -> None:
     (without_rows("validation"), "data: no validation rows; build a release of more rows or other shares"),
     (with_a_shard_cut_short, "train-00000-of-00001.parquet: missing or not as the manifest says; get or build"),
     (lambda folder: (folder / MANIFEST).unlink(), "no manifest.json in it; give the folder of a release"),
-    (with_keys(MANIFEST, files=None), "manifest.json: no 'files' in it; get or build the release anew"),
-    (with_keys(MANIFEST, corpora=[1]), "manifest.json: no 'corpora' in it; get or build the release anew"),
+    (with_keys(MANIFEST, files=None), "manifest.json: no `files` in it, or none that can be used; get"),
+    (with_keys(MANIFEST, corpora=[1]), "manifest.json: no `corpora` in it, or none that can be used; get"),
 ])
 def test_a_release_that_cannot_be_trained_on_is_one_line(
     release: Path, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str],
