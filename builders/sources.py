@@ -95,7 +95,7 @@ class CorpusSettings(Settings):
     unknown_labels: Literal["stop", "reject"] = "stop"
     revision: str = Field(UNVERSIONED, description="which state of the corpus this is; by default a Hub's commit")
     license: str
-    url: str | None = None
+    url: str | None = Field(None, pattern=r"^https?://[^\s<>]+$", description="where people read of it: https://...")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
