@@ -165,7 +165,7 @@ def test_the_recipe_says_which_packs_in_which_order(tmp_path: Path) -> None:
     releases = [tmp_path / "a", tmp_path / "b"]
     for folder, packs in zip(releases, (["zh/nli", "zh/sentiment", "zh/topic"], ["zh/matching"]), strict=True):
         folder.mkdir()
-        write_manifest(folder, "release", {"packs": {pack: {} for pack in packs}})
+        write_manifest(folder, "release", {"corpora": {}, "packs": {pack: {} for pack in packs}})
     names = [t.pack for t in tasks_of(releases, ["zh/topic", "zh/matching", "zh/nli"])]
     assert names == ["zh/topic", "zh/nli", "zh/matching"]
     assert [t.pack for t in tasks_of(releases, None)] == ["zh/nli", "zh/sentiment", "zh/topic", "zh/matching"]
