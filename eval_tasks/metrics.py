@@ -89,11 +89,15 @@ def auc(samples: Sequence[Sample], positive: str) -> float:
 
 
 def ndcg(samples: Sequence[Sample], k: int = 10) -> float:
-    """NDCG@k where each row ranks its choices by log-probability and one of them is right."""
+    """NDCG@k where each row ranks its choices by log-probability and one of them is right.
+
+    Choices as likely as one another share the mean of their places' gains (McSherry and Najork, 2008).
+    """
     gains = []
     for s in samples:
-        rank = sum(score > s.logprobs[s.choices.index(_own(s))] for score in s.logprobs)
-        gains.append(1 / np.log2(rank + 2) if rank < k else 0.0)
+        own, scores = s.logprobs[s.choices.index(_own(s))], np.asarray(s.logprobs)
+        places = np.arange(sum(scores > own), sum(scores >= own))
+        gains.append(np.mean(np.where(places < k, 1 / np.log2(places + 2), 0.0)))
     return float(np.mean(gains))
 
 

@@ -1,6 +1,7 @@
 """Metrics over samples, against counting by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -56,7 +57,11 @@ def test_ranking() -> None:
     assert math.isnan(auc(SAMPLES[:1], "正面"))
     three = ("甲", "乙", "丙")
     assert ndcg([sample(0.8, "甲", three)]) == 1.0
-    assert ndcg([sample(0.8, "乙", three)]) == pytest.approx(1 / math.log2(3))
+    # the second and the third are as likely as one another: neither is ahead
+    from sklearn.metrics import ndcg_score
+
+    assert ndcg([sample(0.8, "乙", three)]) == pytest.approx(ndcg_score([[0, 1, 0]], [[0.8, 0.1, 0.1]]))
+    assert ndcg([replace(sample(0.8, "甲", three), logprobs=(-1.1,) * 3)]) == pytest.approx(ndcg_score([[1, 0, 0]], [[1, 1, 1]]))
     assert ndcg([sample(0.8, "乙", three)], k=1) == 0.0
 
 
