@@ -61,7 +61,8 @@ def test_ranking() -> None:
     from sklearn.metrics import ndcg_score
 
     assert ndcg([sample(0.8, "乙", three)]) == pytest.approx(ndcg_score([[0, 1, 0]], [[0.8, 0.1, 0.1]]))
-    assert ndcg([replace(sample(0.8, "甲", three), logprobs=(-1.1,) * 3)]) == pytest.approx(ndcg_score([[1, 0, 0]], [[1, 1, 1]]))
+    of_no_mind = replace(sample(0.8, "甲", three), logprobs=(-1.1,) * 3)
+    assert ndcg([of_no_mind]) == pytest.approx(ndcg_score([[1, 0, 0]], [[1, 1, 1]]))
     assert ndcg([sample(0.8, "乙", three)], k=1) == 0.0
 
 
