@@ -9,16 +9,14 @@ one after the other; tokens are those of real text, and the first step is left o
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from train import HERE, SEED, Clock, arguments, ticking
+from train import SEED, Clock, arguments, in_a_process, release_at, report, ticking
 
 BATCH, CONTEXT = 32, 512
 KINDS = {"zhiling": 202, "transformers Trainer": 101, "transformers Trainer, by length": 101}  # steps
@@ -103,11 +101,7 @@ def theirs(
 def measured(work: Path) -> Iterator[tuple[str, dict[str, float]]]:
     """Each contender in a process of its own."""
     for kind in KINDS:
-        command = [sys.executable, __file__, "--one", kind, str(work)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{kind}: {done.stderr[-2000:]}")
-        found = json.loads(done.stdout.splitlines()[-1])
+        found = in_a_process(__file__, kind, str(work))
         print(f"{kind:<32} {found['tokens_per_s']:>9,.0f} tokens/s {found['texts_per_s']:>7,.0f} texts/s", flush=True)
         yield kind, found
 
@@ -121,20 +115,12 @@ def main() -> None:
     if asked.one:
         print(json.dumps(contender(asked.one[0], Path(asked.one[1]))))
         return
-    from zhiling.builders.pipeline import build
-    from zhiling.store import write_json
-
-    if not asked.release.is_dir():
-        asked.release = build(HERE.parent / "recipes" / "quickstart.yaml", Path("out"), 2)
     with tempfile.TemporaryDirectory() as folder:
-        prepare(asked.release, Path(folder))
+        prepare(release_at(asked.release), Path(folder))
         results = dict(measured(Path(folder)))
     own, *others = results
     ratios = {f"times {kind}": results[own]["tokens_per_s"] / results[kind]["tokens_per_s"] for kind in others}
-    for name, ratio in ratios.items():
-        print(f"{name:<40} {ratio:.2f}")
-    about = {"date": date.today().isoformat(), "machine": "2 CPU cores", "command": "python benchmarks/head.py"}
-    write_json(HERE / "results" / "head.json", {**about, "results": results, "ratios": ratios})
+    report("head", results, ratios)
 
 
 if __name__ == "__main__":

@@ -182,14 +182,36 @@ def tutorial(model: Any, tokenizer: Any, rows: Any, steps: int, bf16: bool, work
 
 def measured(kind: str, preset: str, precision: str, steps: int, work: Path) -> dict[str, float]:
     """One contender in a process of its own."""
-    command = [sys.executable, __file__, "--one", kind, preset, precision, str(steps), str(work)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{kind} {precision}: {done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found = in_a_process(__file__, kind, preset, precision, str(steps), str(work))
     print(f"{preset:<5} {precision} {kind:<22} {found['tokens_per_s']:>9,.0f} tokens/s {found['peak_mib']:>6,.0f} MiB "
           f"{found['share_of_bf16_peak']:>6.1%} of {found['peak_gflops']:,.0f} GFLOP/s", flush=True)
     return found
+
+
+def in_a_process(script: str, *one: str) -> dict[str, float]:
+    """What a script prints last, as JSON, when it is asked for `--one` contender."""
+    done = subprocess.run([sys.executable, script, "--one", *one], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(one)}: {done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def release_at(folder: Path) -> Path:
+    """The release in `folder`; the quickstart's, built, where there is none."""
+    from zhiling.builders.pipeline import build
+
+    return folder if folder.is_dir() else build(HERE.parent / "recipes" / "quickstart.yaml", Path("out"), 2)
+
+
+def report(name: str, results: dict[str, Any], ratios: dict[str, float]) -> None:
+    """Print the ratios; write all down."""
+    from zhiling.store import write_json
+
+    for said, ratio in ratios.items():
+        print(f"{said:<40} {ratio:.2f}")
+    about = {"date": date.today().isoformat(), "machine": "2 CPU cores", "command": f"python benchmarks/{name}.py"}
+    write_json(HERE / "results" / f"{name}.json", {**about, "results": results, "ratios": ratios})
 
 
 def main() -> None:
@@ -202,14 +224,10 @@ def main() -> None:
         kind, preset, precision, steps, work = asked.one
         print(json.dumps(contender(kind, preset, precision, int(steps), Path(work))))
         return
-    if not asked.release.is_dir():
-        from zhiling.builders.pipeline import build
-
-        asked.release = build(HERE.parent / "recipes" / "quickstart.yaml", Path("out"), 2)
     steps = {"zhiling": 24, "trl packing": 8, "transformers Trainer": 8, "tutorial loop": 4}
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        prepare(asked.release, Path(folder))
+        prepare(release_at(asked.release), Path(folder))
         for precision in ("bf16",) if asked.quick else ("bf16", "fp32"):
             for kind in KINDS:
                 results[f"nano {precision} {kind}"] = measured(kind, "nano", precision, steps[kind], Path(folder))
@@ -222,12 +240,7 @@ def main() -> None:
             ratios[f"{precision}, times {kind}"] = mine["tokens_per_s"] / other["tokens_per_s"]
         trl_memory = results[f"nano {precision} trl packing"]["peak_mib"]
         ratios[f"{precision}, peak memory of trl's"] = mine["peak_mib"] / trl_memory
-    for name, ratio in ratios.items():
-        print(f"{name:<40} {ratio:.2f}")
-    from zhiling.store import write_json
-
-    about = {"date": date.today().isoformat(), "machine": "2 CPU cores", "command": "python benchmarks/train.py"}
-    write_json(HERE / "results" / "train.json", {**about, "results": results, "ratios": ratios})
+    report("train", results, ratios)
 
 
 if __name__ == "__main__":

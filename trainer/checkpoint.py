@@ -21,6 +21,7 @@ from zhiling.trainer.distributed import ALONE, Team
 
 KEEP = 2
 FREE = {"micro_tokens", "checkpoint_seconds"}  # how much at once and how often: may change while a run is under way
+METRICS = "metrics.jsonl"  # the log of a run, in its work folder once it has begun
 BEST = "best"  # folder beside the checkpoints': the weights that did best on validation
 WHOLE = "state.safetensors"  # all tensors; in its place the parts that ranks wrote
 

@@ -16,6 +16,7 @@ from zhiling.store import (
     write_manifest,
     write_text,
 )
+from zhiling.trainer.checkpoint import METRICS
 from zhiling.trainer.model import ENCODERS, count_parameters, manifest_of, quiet
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ def export(
         else:
             model.save_pretrained(part)
         tokenizer.save_pretrained(part)
-        if (stage.work / "metrics.jsonl").is_file():
-            text = (stage.work / "metrics.jsonl").read_text(encoding="utf-8")
+        if (stage.work / METRICS).is_file():
+            text = (stage.work / METRICS).read_text(encoding="utf-8")
             lines = [json.loads(line) for line in text.splitlines()]
-            write_jsonl(part / "metrics.jsonl", [{k: v for k, v in line.items() if k not in TIMES} for line in lines])
+            write_jsonl(part / METRICS, [{k: v for k, v in line.items() if k not in TIMES} for line in lines])
             write_bytes(part / "curves.png", curves(lines))
         card = {"about": about, "kind": kind_of(model, more), "prompt": hasattr(model, "get_base_model")}
         write_text(part / "README.md", render_card("model.md.j2", card))

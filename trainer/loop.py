@@ -22,7 +22,7 @@ from zhiling.console import Bar, note, progress
 from zhiling.errors import UserError
 from zhiling.store import write_json
 from zhiling.trainer.batches import Batches, Micro
-from zhiling.trainer.checkpoint import BEST, Checkpoints, State, read_state, training_state, write_tensors
+from zhiling.trainer.checkpoint import BEST, METRICS, Checkpoints, State, read_state, training_state, write_tensors
 from zhiling.trainer.config import StageSettings
 from zhiling.trainer.distributed import ALONE, Team, share_model, unsynced, whole
 from zhiling.trainer.loss import Loss, OnDevice, on_device
@@ -30,7 +30,6 @@ from zhiling.trainer.optimizers import make_optimizers, rate, set_rates, step_al
 from zhiling.trainer.parts import add_gradients, can_part, parts
 from zhiling.trainer.tracking import Tracker
 
-METRICS = "metrics.jsonl"  # in the work folder: there once a run has begun
 EXPLODED = 5.0  # times the loss of the first steps
 SMOOTH = 10  # losses that are averaged, the first and the last ones
 Watch = Callable[[int, float], None]

@@ -131,8 +131,9 @@ class _Short(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, kv: Tensor, turns_q: Tensor, turns_k: Tensor, rows: Groups) -> Tensor:
         width, kept = q.shape[-1], []
-        queries = _taken(turned(q, turns_q), rows.queries)
-        keys, values = _taken(turned(kv[:, 0], turns_k), rows.keys), _taken(kv[:, 1], rows.keys)
+        queries = turned(q, turns_q).flatten(0, 1).index_select(0, rows.queries)
+        told = turned(kv[:, 0], turns_k), kv[:, 1]
+        keys, values = (part.flatten(0, 1).index_select(0, rows.keys) for part in told)
         mixed = torch.empty_like(queries)
         for group in rows.groups:
             shares = torch.baddbmm(group.seen, group.asks(queries), group.tells(keys).mT, alpha=width**-0.5).softmax(-1)

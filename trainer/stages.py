@@ -18,7 +18,7 @@ from zhiling.console import note
 from zhiling.errors import UserError
 from zhiling.seeds import draw
 from zhiling.store import MANIFEST, digest, file_digest, files_below, locked, read_manifest
-from zhiling.trainer.checkpoint import changes, claim, unclaim
+from zhiling.trainer.checkpoint import METRICS, changes, claim, unclaim
 from zhiling.trainer.config import SIDES, InstructSettings, Side, StageSettings, TrainSettings
 from zhiling.trainer.distributed import alone, joined, leader_first, team
 
@@ -140,7 +140,7 @@ def make(stage: Stage, run: Callable[[Stage], None]) -> Path:
         stage.work.mkdir(parents=True, exist_ok=True)
     with joined() as ranks, locked(stage.work, "another training") if ranks.leads else nullcontext():
         with leader_first():
-            claim(stage.work, made_from, begun="metrics.jsonl")
+            claim(stage.work, made_from, begun=METRICS)
         try:
             run(stage)
         except UserError:

@@ -19,7 +19,7 @@ from zhiling.console import note, progress
 from zhiling.errors import UserError, one_line
 from zhiling.seeds import draw
 from zhiling.store import MANIFEST, file_digest, locked, read_json, read_manifest, write_json, write_jsonl, write_text
-from zhiling.trainer.checkpoint import claim
+from zhiling.trainer.checkpoint import METRICS, claim
 from zhiling.trainer.config import TrainSettings
 from zhiling.trainer.sweep_space import SweepSettings, Value, Values, with_params
 
@@ -201,8 +201,8 @@ def run_trial(job: Job) -> dict[str, Any]:
         found = {"state": "failed", "reason": one_line(said.replace(f"{job.home}/", ""), 200)}
     made = (model, model.with_name(f".{model.name}.work"))
     for log in made:
-        if (log / "metrics.jsonl").is_file():
-            shutil.copyfile(log / "metrics.jsonl", job.home / "metrics.jsonl")
+        if (log / METRICS).is_file():
+            shutil.copyfile(log / METRICS, job.home / METRICS)
     write_json(outcome, found)
     for left in made:  # numbers stay, weights go: the best settings make them again
         shutil.rmtree(left, ignore_errors=True)
